@@ -1,0 +1,1 @@
+//! nodetap-profile

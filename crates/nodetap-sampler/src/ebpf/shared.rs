@@ -1,0 +1,146 @@
+//! The records that the BPF program and its loader share.
+//!
+//! Defined here once: `build.rs` turns this file into `shared.h` for
+//! `walk.bpf.c`. So: `#[repr(C)]`, plain integers, no padding left implicit.
+
+/// The most frames that one sample can hold, whatever `--max-depth` says.
+pub const MAX_FRAMES: u32 = 4096;
+/// The most kernel frames that one sample can hold.
+pub const MAX_KERNEL_FRAMES: u32 = 128;
+/// Words of the stack kept from the stack pointer upwards.
+pub const STACK_WORDS: u32 = 64;
+/// Threads and processes that can be watched at once.
+pub const MAX_PROCESSES: u32 = 1024;
+
+/// The tick hit the kernel: the registers are those saved on entry to it.
+pub const IN_KERNEL: u32 = 1;
+/// The stack is deeper than `max_depth`.
+pub const TRUNCATED: u32 = 2;
+/// The walk ended because a frame could not be read.
+pub const UNREADABLE: u32 = 4;
+/// The walk ended at a frame pointer that does not lie above the last one.
+pub const NOT_ABOVE: u32 = 8;
+
+/// What the walker must know of one process: where V8 keeps what identifies a
+/// frame. Offsets are in bytes from the *untagged* start of the object.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessConfig {
+    /// Code of the executable that is certainly C++: no V8 frame has its pc
+    /// here, so these frames need no look at V8's memory. `start == end` if
+    /// not known.
+    pub native_start: u64,
+    /// End (exclusive) of that range.
+    pub native_end: u64,
+    /// V8's embedded builtins, which lie inside the range above and are not C++.
+    pub builtins_start: u64,
+    /// End (exclusive) of the embedded builtins.
+    pub builtins_end: u64,
+    /// `JSFunction.shared`
+    pub function_shared: u32,
+    /// `SharedFunctionInfo.script`
+    pub shared_script: u32,
+    /// `SharedFunctionInfo.function_literal_id` (an int32)
+    pub shared_literal_id: u32,
+    /// `Script.id` (a Smi)
+    pub script_id: u32,
+    /// The most frames to take, at most [`MAX_FRAMES`].
+    pub max_depth: u32,
+    /// 0: only native frames are wanted (not a V8 process, or an unknown one).
+    pub has_v8: u32,
+}
+
+/// The general registers of the thread, in user mode.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// Instruction pointer
+    pub rip: u64,
+    /// Stack pointer
+    pub rsp: u64,
+    /// Frame pointer
+    pub rbp: u64,
+    #[allow(missing_docs)]
+    pub rax: u64,
+    #[allow(missing_docs)]
+    pub rbx: u64,
+    #[allow(missing_docs)]
+    pub rcx: u64,
+    #[allow(missing_docs)]
+    pub rdx: u64,
+    #[allow(missing_docs)]
+    pub rsi: u64,
+    #[allow(missing_docs)]
+    pub rdi: u64,
+    #[allow(missing_docs)]
+    pub r8: u64,
+    #[allow(missing_docs)]
+    pub r9: u64,
+    #[allow(missing_docs)]
+    pub r10: u64,
+    #[allow(missing_docs)]
+    pub r11: u64,
+    #[allow(missing_docs)]
+    pub r12: u64,
+    #[allow(missing_docs)]
+    pub r13: u64,
+    #[allow(missing_docs)]
+    pub r14: u64,
+    #[allow(missing_docs)]
+    pub r15: u64,
+}
+
+/// One frame of the frame-pointer chain, innermost first.
+///
+/// The walker fills the V8 words for every frame that could be one (its pc is
+/// outside the native range and the word at `fp - 8` carries a heap-object
+/// tag); whether it *is* one is decided in user space, by its pc.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FrameRecord {
+    /// Where it executes: `rip` for the first frame, else a return address.
+    pub pc: u64,
+    /// Its frame pointer.
+    pub fp: u64,
+    /// The word at `fp - 8`: a context (tagged) or a frame type marker.
+    pub context: u64,
+    /// The word at `fp - 16`: in a JavaScript frame its `JSFunction`, tagged.
+    pub function: u64,
+    /// The word at `fp - 32`: in an interpreted frame its `BytecodeArray`.
+    pub bytecode_array: u64,
+    /// The word at `fp - 40`: in an interpreted frame its bytecode offset, a Smi.
+    pub bytecode_offset: u64,
+    /// `JSFunction.shared`, tagged; 0: not read or not readable.
+    pub shared: u64,
+    /// `SharedFunctionInfo.script`, tagged; 0: not read or not readable.
+    pub script: u64,
+    /// `Script.id`; 0: not read or not readable (V8's ids start at 1).
+    pub script_id: u32,
+    /// `SharedFunctionInfo.function_literal_id`; meaningless where `script` is 0.
+    pub literal_id: u32,
+}
+
+/// What precedes a sample in the ring buffer. After it come `frame_count`
+/// [`FrameRecord`]s, then `kernel_count` kernel pcs (innermost first, `u64`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleHeader {
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// Process and thread, as the nodetap process's PID namespace numbers them.
+    pub pid: u32,
+    #[allow(missing_docs)]
+    pub tid: u32,
+    /// `IN_KERNEL`, `TRUNCATED`, …
+    pub flags: u32,
+    #[allow(missing_docs)]
+    pub frame_count: u32,
+    #[allow(missing_docs)]
+    pub kernel_count: u32,
+    /// How many of `stack` could be read.
+    pub stack_count: u32,
+    #[allow(missing_docs)]
+    pub registers: Registers,
+    /// The words from the stack pointer upwards.
+    pub stack: [u64; STACK_WORDS as usize],
+}

@@ -1,0 +1,2 @@
+//! nodetap
+fn main() {}
