@@ -1,1 +1,28 @@
-//! nodetap-profile
+//! The model of a recording and the formats it is written in.
+//!
+//! A [`Profile`] is what one recording took: the processes and threads it saw, every
+//! distinct [`Frame`] once, every distinct stack once, and one small [`Sample`] for each
+//! time a stack was taken. It is filled through its own methods while samples come in:
+//!
+//! ```
+//! use nodetap_profile::{Frame, Kind, Metadata, Profile, Thread};
+//!
+//! let mut profile = Profile::new(Metadata::new("ebpf", 999));
+//! let thread = profile.add_thread(Thread { pid: 1, tid: 1, name: "node".into() });
+//! let outer = profile.intern_frame(Frame::new(Kind::Js, "main"));
+//! let inner = profile.intern_frame(Frame::new(Kind::Js, "work"));
+//! let stack = profile.intern_stack([outer, inner]);
+//! profile.add_sample(1001, thread, stack);
+//! assert_eq!(profile.samples().len(), 1);
+//! ```
+//!
+//! This crate knows neither V8 nor Linux: whoever takes and names the stacks has already
+//! turned addresses into frames.
+
+mod frame;
+mod profile;
+mod stacks;
+
+pub use frame::{Frame, Kind, Position, Tier};
+pub use profile::{Metadata, Process, Profile, Sample, Thread, ThreadId};
+pub use stacks::{FrameId, StackId};

@@ -1,0 +1,273 @@
+//! What one recording took.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::stacks::{Frames, Stacks};
+use crate::{Frame, FrameId, StackId};
+
+/// How a recording was made, and what it could not keep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// What took the stacks: `ebpf` or `ptrace`.
+    pub sampler: String,
+    /// How many samples a second were asked for, for each busy thread.
+    pub rate_hz: u32,
+    /// When the recording started, by the wall clock. Samples count their time from here.
+    pub start: Timestamp,
+    /// How long it took. Formats write it in whole milliseconds.
+    pub duration: Duration,
+    /// Samples lost because the buffer was full.
+    pub lost: u64,
+    /// Stacks cut because they were deeper than the allowed depth.
+    pub truncated: u64,
+    /// Stacks whose walk did not reach the thread's first frame.
+    pub incomplete: u64,
+}
+
+impl Metadata {
+    /// Metadata of a recording that starts now; what it will take is still 0.
+    pub fn new(sampler: impl Into<String>, rate_hz: u32) -> Self {
+        Self {
+            sampler: sampler.into(),
+            rate_hz,
+            start: Timestamp::now(),
+            duration: Duration::ZERO,
+            lost: 0,
+            truncated: 0,
+            incomplete: 0,
+        }
+    }
+}
+
+/// A process that was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its command line, one argument an entry.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Node's version as Node writes it, `v24.21.0`; absent where unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// V8's version, `13.6.233.17-node.53`; absent where unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v8: Option<String>,
+}
+
+/// A thread that was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Its process.
+    pub pid: u32,
+    /// Its id.
+    pub tid: u32,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// A thread of one profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ThreadId(u32);
+
+impl ThreadId {
+    /// The thread's index in [`Profile::threads`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One stack of one thread at one moment: 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sample {
+    /// Microseconds since the recording's start.
+    pub time_us: u64,
+    /// The thread it was taken of.
+    pub thread: ThreadId,
+    /// The stack it had.
+    pub stack: StackId,
+}
+
+/// What one recording took. See the [crate](crate)'s example for how it is filled.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// How it was made; to be completed when the recording ends.
+    pub metadata: Metadata,
+    processes: Vec<Process>,
+    threads: Vec<Thread>,
+    frames: Frames,
+    stacks: Stacks,
+    samples: Vec<Sample>,
+}
+
+impl Profile {
+    /// A profile without samples.
+    pub fn new(metadata: Metadata) -> Self {
+        Self {
+            metadata,
+            processes: Vec::new(),
+            threads: Vec::new(),
+            frames: Frames::default(),
+            stacks: Stacks::default(),
+            samples: Vec::new(),
+        }
+    }
+
+    /// Adds a process. Its id is what ties threads to it: add each id once.
+    pub fn add_process(&mut self, process: Process) {
+        self.processes.push(process);
+    }
+
+    /// Adds a thread. Keep what is returned: the same thread added twice is two threads.
+    pub fn add_thread(&mut self, thread: Thread) -> ThreadId {
+        let id = u32::try_from(self.threads.len()).expect("four billion threads");
+        self.threads.push(thread);
+        ThreadId(id)
+    }
+
+    /// The id of this frame, which is kept if no equal one is there yet.
+    pub fn intern_frame(&mut self, frame: Frame) -> FrameId {
+        self.frames.intern(frame)
+    }
+
+    /// The id of the stack of these frames, outermost first.
+    ///
+    /// # Panics
+    /// If a frame is not of this profile.
+    pub fn intern_stack(&mut self, outermost_first: impl IntoIterator<Item = FrameId>) -> StackId {
+        outermost_first
+            .into_iter()
+            .fold(StackId::EMPTY, |stack, frame| self.push_frame(stack, frame))
+    }
+
+    /// The id of the stack that is `stack` with `frame` called by its innermost frame.
+    ///
+    /// # Panics
+    /// If the stack or the frame is not of this profile.
+    pub fn push_frame(&mut self, stack: StackId, frame: FrameId) -> StackId {
+        assert!(
+            stack.index() < self.stacks.len() && frame.index() < self.frames.as_slice().len(),
+            "a stack or frame of another profile"
+        );
+        self.stacks.intern(stack, frame)
+    }
+
+    /// Adds a sample: `thread` had `stack`, `time_us` microseconds after the start.
+    ///
+    /// # Panics
+    /// If the thread or the stack is not of this profile.
+    pub fn add_sample(&mut self, time_us: u64, thread: ThreadId, stack: StackId) {
+        assert!(
+            thread.index() < self.threads.len() && stack.index() < self.stacks.len(),
+            "a thread or stack of another profile"
+        );
+        self.samples.push(Sample {
+            time_us,
+            thread,
+            stack,
+        });
+    }
+
+    /// The processes, in the order in which they were added.
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    /// The threads, in the order in which they were added.
+    pub fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    /// The thread with this id.
+    pub fn thread(&self, thread: ThreadId) -> &Thread {
+        &self.threads[thread.index()]
+    }
+
+    /// The id of the thread at this index of [`threads`](Self::threads), if there is one.
+    pub fn thread_id(&self, index: u32) -> Option<ThreadId> {
+        ((index as usize) < self.threads.len()).then_some(ThreadId(index))
+    }
+
+    /// The distinct frames, in the order in which they were first interned.
+    pub fn frames(&self) -> &[Frame] {
+        self.frames.as_slice()
+    }
+
+    /// The frame with this id.
+    pub fn frame(&self, frame: FrameId) -> &Frame {
+        &self.frames.as_slice()[frame.index()]
+    }
+
+    /// The id of the frame at this index of [`frames`](Self::frames), if there is one.
+    pub fn frame_id(&self, index: u32) -> Option<FrameId> {
+        self.frames.get(index)
+    }
+
+    /// How many distinct stacks there are, outer parts of others and the empty one included.
+    pub fn stack_count(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// Every distinct stack; the outer parts of a stack come before it.
+    pub fn stack_ids(&self) -> impl DoubleEndedIterator<Item = StackId> + use<> {
+        self.stacks.ids()
+    }
+
+    /// The stack without its innermost frame, and that frame; `None` for the empty stack.
+    pub fn caller_and_frame(&self, stack: StackId) -> Option<(StackId, FrameId)> {
+        self.stacks.get(stack)
+    }
+
+    /// The frames of a stack, innermost first.
+    pub fn stack_frames(&self, stack: StackId) -> impl Iterator<Item = FrameId> + '_ {
+        let mut rest = stack;
+        std::iter::from_fn(move || {
+            let (caller, frame) = self.stacks.get(rest)?;
+            rest = caller;
+            Some(frame)
+        })
+    }
+
+    /// The samples, in the order in which they were added.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn a_stack_gives_back_its_frames_innermost_first() {
+        let mut profile = Profile::new(Metadata::new("ebpf", 999));
+        let [a, b] = ["a", "b"].map(|name| profile.intern_frame(Frame::new(Kind::Js, name)));
+        let stack = profile.intern_stack([a, b, b]);
+        assert_eq!(profile.stack_frames(stack).collect::<Vec<_>>(), [b, b, a]);
+        assert_eq!(profile.intern_stack([a, b, b]), stack);
+        assert_eq!(profile.intern_stack([]), StackId::EMPTY);
+        assert_eq!(profile.stack_frames(StackId::EMPTY).count(), 0);
+        assert_eq!(profile.stack_count(), 4);
+    }
+
+    #[test]
+    fn a_sample_is_small() {
+        assert_eq!(std::mem::size_of::<Sample>(), 16);
+    }
+
+    #[test]
+    #[should_panic(expected = "another profile")]
+    fn a_foreign_stack_is_refused() {
+        let mut full = Profile::new(Metadata::new("ebpf", 999));
+        let frame = full.intern_frame(Frame::new(Kind::Js, "f"));
+        let stack = full.intern_stack([frame]);
+        let mut empty = Profile::new(Metadata::new("ebpf", 999));
+        let thread = empty.add_thread(Thread::default());
+        empty.add_sample(0, thread, stack);
+    }
+}
