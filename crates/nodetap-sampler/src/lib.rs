@@ -1,1 +1,9 @@
-//! nodetap-sampler
+//! Takes stacks of a running process: addresses and identities, no names.
+//!
+//! [`ebpf`] samples every thread of the watched processes at a fixed rate from
+//! inside the kernel, at the moment of the tick, while the thread stands still.
+//! What comes out is [`raw::RawSample`] or, without a copy,
+//! [`raw::RawSampleRef`]; naming its frames is another crate's work.
+
+pub mod ebpf;
+pub mod raw;

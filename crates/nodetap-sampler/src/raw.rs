@@ -23,8 +23,71 @@ pub struct RawSample {
     pub registers: Registers,
     /// The words from the stack pointer upwards, as many as could be read.
     pub stack: Vec<u64>,
-    /// Innermost first. The first has `registers.rip` as its pc.
+    /// Innermost first. The first has `registers.rip` as its pc. Empty for a
+    /// thread without user registers (the kernel's io_uring workers, which
+    /// count as the process's own).
     pub frames: Vec<FrameRecord>,
     /// Kernel pcs, innermost first; empty unless asked for.
     pub kernel: Vec<u64>,
+}
+
+/// A [`RawSample`] that borrows from the buffer it arrived in.
+#[derive(Clone, Copy, Debug)]
+pub struct RawSampleRef<'a> {
+    /// See [`RawSample::time_ns`].
+    pub time_ns: u64,
+    /// See [`RawSample::pid`].
+    pub pid: u32,
+    /// See [`RawSample::tid`].
+    pub tid: u32,
+    /// See [`RawSample::in_kernel`].
+    pub in_kernel: bool,
+    /// See [`RawSample::truncated`].
+    pub truncated: bool,
+    /// See [`RawSample::broken`].
+    pub broken: bool,
+    /// See [`RawSample::registers`].
+    pub registers: &'a Registers,
+    /// See [`RawSample::stack`].
+    pub stack: &'a [u64],
+    /// See [`RawSample::frames`].
+    pub frames: &'a [FrameRecord],
+    /// See [`RawSample::kernel`].
+    pub kernel: &'a [u64],
+}
+
+impl RawSampleRef<'_> {
+    /// A copy that owns what it holds.
+    pub fn to_owned(&self) -> RawSample {
+        RawSample {
+            time_ns: self.time_ns,
+            pid: self.pid,
+            tid: self.tid,
+            in_kernel: self.in_kernel,
+            truncated: self.truncated,
+            broken: self.broken,
+            registers: *self.registers,
+            stack: self.stack.to_vec(),
+            frames: self.frames.to_vec(),
+            kernel: self.kernel.to_vec(),
+        }
+    }
+}
+
+impl RawSample {
+    /// The same sample, borrowed.
+    pub fn as_ref(&self) -> RawSampleRef<'_> {
+        RawSampleRef {
+            time_ns: self.time_ns,
+            pid: self.pid,
+            tid: self.tid,
+            in_kernel: self.in_kernel,
+            truncated: self.truncated,
+            broken: self.broken,
+            registers: &self.registers,
+            stack: &self.stack,
+            frames: &self.frames,
+            kernel: &self.kernel,
+        }
+    }
 }

@@ -20,6 +20,8 @@ pub const TRUNCATED: u32 = 2;
 pub const UNREADABLE: u32 = 4;
 /// The walk ended at a frame pointer that does not lie above the last one.
 pub const NOT_ABOVE: u32 = 8;
+/// The walk ended at a return address that no code can have.
+pub const NOT_CODE: u32 = 16;
 
 /// What the walker must know of one process: where V8 keeps what identifies a
 /// frame. Offsets are in bytes from the *untagged* start of the object.

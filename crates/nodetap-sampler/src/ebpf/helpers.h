@@ -1,0 +1,67 @@
+/* The little of the BPF interface that the program uses, so that clang alone,
+ * without libbpf's or the kernel's headers, can compile it. Numbers are those
+ * of the kernel's stable interface, include/uapi/linux/bpf.h. */
+#ifndef NODETAP_HELPERS_H
+#define NODETAP_HELPERS_H
+
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef unsigned int uint32_t;
+typedef int int32_t;
+typedef unsigned long long uint64_t;
+typedef long long int64_t;
+
+#define SECTION(name) __attribute__((section(name), used))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* A map's definition, as BTF describes it. */
+#define MAP_UINT(name, value) int(*name)[value]
+#define MAP_TYPE(name, type) type *name
+
+enum {
+    MAP_HASH = 1,
+    MAP_ARRAY = 2,
+    MAP_PERCPU_ARRAY = 6,
+    MAP_RINGBUF = 27,
+};
+
+/* Flags of bpf_ringbuf_output and bpf_ringbuf_query. */
+enum {
+    RINGBUF_NO_WAKEUP = 1,
+    RINGBUF_FORCE_WAKEUP = 2,
+    RINGBUF_AVAILABLE_DATA = 0,
+};
+
+static void *(*map_lookup)(void *map, const void *key) = (void *)1;
+static uint64_t (*ktime_get_ns)(void) = (void *)5;
+static uint32_t (*get_smp_processor_id)(void) = (void *)8;
+static uint64_t (*get_current_pid_tgid)(void) = (void *)14;
+static long (*get_stack)(void *ctx, void *to, uint32_t size, uint64_t flags) = (void *)67;
+static long (*probe_read_user)(void *to, uint32_t size, uint64_t from) = (void *)112;
+static long (*probe_read_kernel)(void *to, uint32_t size, const void *from) = (void *)113;
+static long (*ringbuf_output)(void *ring, void *data, uint64_t size, uint64_t flags) = (void *)130;
+static uint64_t (*ringbuf_query)(void *ring, uint64_t what) = (void *)134;
+static void *(*get_current_task_btf)(void) = (void *)158;
+static void *(*task_pt_regs)(void *task) = (void *)175;
+static long (*loop)(uint32_t times, void *body, void *context, uint64_t flags) = (void *)181;
+
+/* The general registers as the kernel saves them on entry, x86-64:
+ * `struct pt_regs` of arch/x86/include/uapi/asm/ptrace.h. */
+struct pt_regs {
+    uint64_t r15, r14, r13, r12, rbp, rbx;
+    uint64_t r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t orig_rax, rip, cs, eflags, rsp, ss;
+};
+
+/* What a perf_event program is given. */
+struct perf_event_context {
+    struct pt_regs regs;
+    uint64_t sample_period;
+    uint64_t address;
+};
+
+/* Hides from the compiler what it knows of a value, so that it keeps the
+ * bounds check or mask that follows: the verifier needs to see it. */
+#define FORGET(value) asm volatile("" : "+r"(value))
+
+#endif

@@ -1,0 +1,336 @@
+/* Takes the stack of the thread that a CPU-clock tick interrupted, if it
+ * belongs to a watched process: the chain of frame pointers, and for frames
+ * that may be V8's the words that identify their function. */
+#include "helpers.h"
+#include "shared.h"
+
+/* Remembered within one sample, while the thread stands still. */
+#define SEEN_FUNCTIONS 16
+#define SEEN_SCRIPTS 4
+/* From SharedFunctionInfo.script to behind its function_literal_id: the fields
+ * lie within so many bytes in every V8 from 10 to 14. */
+#define SHARED_WINDOW 32
+/* User addresses end here (TASK_SIZE_MAX with four-level page tables). */
+#define USER_END 0x7ffffffff000ULL
+/* No code lies in the first page. */
+#define USER_START 0x1000ULL
+
+/* Set by the loader before the program is loaded. */
+const volatile uint32_t want_kernel = 0;
+/* The reader is woken when so many bytes wait for it. */
+const volatile uint64_t wake_bytes = 1 << 20;
+
+struct {
+    MAP_UINT(type, MAP_HASH);
+    MAP_TYPE(key, uint32_t);
+    MAP_TYPE(value, struct ProcessConfig);
+    MAP_UINT(max_entries, MAX_PROCESSES);
+} processes SECTION(".maps");
+
+struct {
+    MAP_UINT(type, MAP_RINGBUF);
+    MAP_UINT(max_entries, 1 << 23);
+} samples SECTION(".maps");
+
+/* Samples that found the ring buffer full. */
+struct {
+    MAP_UINT(type, MAP_PERCPU_ARRAY);
+    MAP_TYPE(key, uint32_t);
+    MAP_TYPE(value, uint64_t);
+    MAP_UINT(max_entries, 1);
+} lost SECTION(".maps");
+
+struct seen_function {
+    uint64_t sample;
+    uint64_t function;
+    uint64_t shared;
+    uint64_t script;
+    uint32_t script_id;
+    uint32_t literal_id;
+};
+
+struct seen_script {
+    uint64_t sample;
+    uint64_t script;
+    uint64_t script_id;
+};
+
+struct scratch {
+    /* The sample under construction, contiguous as it is sent: the kernel's
+     * pcs follow the frames that there are, so `tail` is their room when there
+     * are MAX_FRAMES. */
+    struct SampleHeader header;
+    struct FrameRecord frames[MAX_FRAMES];
+    uint64_t tail[MAX_KERNEL_FRAMES];
+
+    /* Counts samples; tells this sample's entries of the caches from old ones. */
+    uint64_t sample;
+    struct seen_function functions[SEEN_FUNCTIONS];
+    struct seen_script scripts[SEEN_SCRIPTS];
+    uint8_t shared_bytes[2 * SHARED_WINDOW];
+};
+
+/* One entry a CPU. (Values of a real per-CPU array cannot be so large.) */
+struct {
+    MAP_UINT(type, MAP_ARRAY);
+    MAP_TYPE(key, uint32_t);
+    MAP_TYPE(value, struct scratch);
+    MAP_UINT(max_entries, 1);
+} scratches SECTION(".maps");
+
+struct walk {
+    struct scratch *scratch;
+    struct ProcessConfig *config;
+    uint64_t pc;
+    uint64_t fp;
+    /* A frame pointer must lie above this. */
+    uint64_t below;
+    uint32_t count;
+    uint32_t flags;
+};
+
+ALWAYS_INLINE int is_heap_object(uint64_t word)
+{
+    return (word & 3) == 1;
+}
+
+ALWAYS_INLINE int is_certainly_cpp(const struct ProcessConfig *config, uint64_t pc)
+{
+    if (pc >= config->builtins_start && pc < config->builtins_end)
+        return 0;
+    return pc >= config->native_start && pc < config->native_end;
+}
+
+/* Script.id, a Smi; 0 if it cannot be read or is none. */
+ALWAYS_INLINE uint32_t read_script_id(struct walk *walk, uint64_t script)
+{
+    struct scratch *scratch = walk->scratch;
+    uint64_t id = 0;
+
+    struct seen_script *seen = &scratch->scripts[(script >> 4) & (SEEN_SCRIPTS - 1)];
+    if (seen->sample == scratch->sample && seen->script == script)
+        return seen->script_id;
+    if (probe_read_user(&id, sizeof(id), script - 1 + walk->config->script_id))
+        id = 0;
+    /* Without pointer compression a Smi's value is the upper half, the lower is 0. */
+    id = (uint32_t)id ? 0 : id >> 32;
+    seen->sample = scratch->sample;
+    seen->script = script;
+    seen->script_id = id;
+    return id;
+}
+
+/* What identifies the function of a JavaScript frame. */
+ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
+{
+    struct scratch *scratch = walk->scratch;
+    struct ProcessConfig *config = walk->config;
+    uint64_t shared, script;
+    uint32_t script_id = 0, literal_id = 0;
+
+    struct seen_function *seen =
+        &scratch->functions[(frame->function >> 4) & (SEEN_FUNCTIONS - 1)];
+    if (seen->sample == scratch->sample && seen->function == frame->function) {
+        frame->shared = seen->shared;
+        frame->script = seen->script;
+        frame->script_id = seen->script_id;
+        frame->literal_id = seen->literal_id;
+        return;
+    }
+
+    script = 0;
+    if (probe_read_user(&shared, sizeof(shared), frame->function - 1 + config->function_shared))
+        shared = 0;
+    if (is_heap_object(shared)) {
+        uint64_t distance = config->shared_literal_id - config->shared_script;
+        FORGET(distance);
+        distance &= SHARED_WINDOW - 1;
+        if (probe_read_user(scratch->shared_bytes, SHARED_WINDOW,
+                            shared - 1 + config->shared_script) == 0) {
+            script = *(uint64_t *)scratch->shared_bytes;
+            literal_id = *(uint32_t *)(scratch->shared_bytes + distance);
+        }
+        if (is_heap_object(script)) {
+            script_id = read_script_id(walk, script);
+        } else {
+            script = 0;
+            literal_id = 0;
+        }
+    } else {
+        shared = 0;
+    }
+    seen->sample = scratch->sample;
+    seen->function = frame->function;
+    frame->shared = seen->shared = shared;
+    frame->script = seen->script = script;
+    frame->script_id = seen->script_id = script_id;
+    frame->literal_id = seen->literal_id = literal_id;
+}
+
+/* One frame. Returns 1 when it was the last one. */
+static long take_frame(uint32_t index, struct walk *walk)
+{
+    struct scratch *scratch = walk->scratch;
+    struct ProcessConfig *config = walk->config;
+    uint64_t words[8];
+    uint64_t fp = walk->fp;
+
+    if (index >= config->max_depth) {
+        walk->flags |= TRUNCATED;
+        return 1;
+    }
+    uint64_t slot = index;
+    FORGET(slot);
+    slot &= MAX_FRAMES - 1;
+    struct FrameRecord *frame = &scratch->frames[slot];
+
+    walk->count = index + 1;
+    frame->pc = walk->pc;
+    frame->fp = fp;
+    frame->context = 0;
+    frame->function = 0;
+    frame->bytecode_array = 0;
+    frame->bytecode_offset = 0;
+    frame->shared = 0;
+    frame->script = 0;
+    frame->script_id = 0;
+    frame->literal_id = 0;
+
+    if (fp == 0)
+        return 1;
+    if (fp <= walk->below) {
+        walk->flags |= NOT_ABOVE;
+        return 1;
+    }
+    /* The words from fp - 48 up to and including the return address. */
+    if ((fp & 7) || probe_read_user(words, sizeof(words), fp - 48)) {
+        walk->flags |= UNREADABLE;
+        return 1;
+    }
+    frame->bytecode_offset = words[1];
+    frame->bytecode_array = words[2];
+    frame->function = words[4];
+    frame->context = words[5];
+    /* The first frame is looked at wherever its pc is: in a frameless C++
+     * function, its fp is that of the JavaScript frame that called it. */
+    if (config->has_v8 && is_heap_object(words[5]) && is_heap_object(words[4]) &&
+        (index == 0 || !is_certainly_cpp(config, walk->pc)))
+        identify(walk, frame);
+
+    if (words[7] == 0)
+        return 1;
+    if (words[7] < USER_START || words[7] >= USER_END) {
+        walk->flags |= NOT_CODE;
+        return 1;
+    }
+    walk->pc = words[7];
+    walk->fp = words[6];
+    walk->below = fp;
+    return 0;
+}
+
+ALWAYS_INLINE void keep_registers(struct Registers *to, const struct pt_regs *from)
+{
+    to->rip = from->rip;
+    to->rsp = from->rsp;
+    to->rbp = from->rbp;
+    to->rax = from->rax;
+    to->rbx = from->rbx;
+    to->rcx = from->rcx;
+    to->rdx = from->rdx;
+    to->rsi = from->rsi;
+    to->rdi = from->rdi;
+    to->r8 = from->r8;
+    to->r9 = from->r9;
+    to->r10 = from->r10;
+    to->r11 = from->r11;
+    to->r12 = from->r12;
+    to->r13 = from->r13;
+    to->r14 = from->r14;
+    to->r15 = from->r15;
+}
+
+/* The words from the stack pointer upwards; near the stack's end, those to the
+ * end of its last page. */
+ALWAYS_INLINE void keep_stack(struct SampleHeader *header)
+{
+    uint64_t rsp = header->registers.rsp;
+
+    header->stack_count = 0;
+    if (probe_read_user(header->stack, sizeof(header->stack), rsp) == 0) {
+        header->stack_count = STACK_WORDS;
+        return;
+    }
+    uint64_t bytes = (4096 - (rsp & 4095)) & ~7ULL;
+    FORGET(bytes);
+    if (bytes < sizeof(header->stack) && probe_read_user(header->stack, bytes, rsp) == 0)
+        header->stack_count = bytes / 8;
+}
+
+SECTION("perf_event")
+int nodetap_sample(struct perf_event_context *context)
+{
+    uint64_t pid_tid = get_current_pid_tgid();
+    uint32_t pid = pid_tid >> 32;
+    struct ProcessConfig *config = map_lookup(&processes, &pid);
+    if (!config)
+        return 0;
+    uint32_t cpu = get_smp_processor_id();
+    struct scratch *scratch = map_lookup(&scratches, &cpu);
+    if (!scratch)
+        return 0;
+
+    struct SampleHeader *header = &scratch->header;
+    struct walk walk = {.scratch = scratch, .config = config};
+
+    scratch->sample++;
+    header->time_ns = ktime_get_ns();
+    header->pid = pid;
+    header->tid = (uint32_t)pid_tid;
+    header->kernel_count = 0;
+    if ((context->regs.cs & 3) == 3) {
+        keep_registers(&header->registers, &context->regs);
+    } else {
+        struct pt_regs regs;
+        walk.flags = IN_KERNEL;
+        if (probe_read_kernel(&regs, sizeof(regs), task_pt_regs(get_current_task_btf())))
+            return 0;
+        keep_registers(&header->registers, &regs);
+    }
+    keep_stack(header);
+
+    /* A thread that only works for the kernel (io_uring's) has no user registers. */
+    if (header->registers.rip) {
+        walk.pc = header->registers.rip;
+        walk.fp = header->registers.rbp;
+        walk.below = header->registers.rsp - 1;
+        loop(MAX_FRAMES + 1, take_frame, &walk, 0);
+    }
+    header->flags = walk.flags;
+    header->frame_count = walk.count;
+
+    uint64_t count = walk.count;
+    FORGET(count);
+    if (count > MAX_FRAMES)
+        return 0;
+    uint64_t size = sizeof(*header) + count * sizeof(struct FrameRecord);
+    if (want_kernel && (walk.flags & IN_KERNEL)) {
+        long bytes = get_stack(context, (uint8_t *)scratch + size, sizeof(scratch->tail), 0);
+        if (bytes > 0 && bytes <= (long)sizeof(scratch->tail)) {
+            header->kernel_count = bytes / 8;
+            size += bytes;
+        }
+    }
+    uint64_t waiting = ringbuf_query(&samples, RINGBUF_AVAILABLE_DATA);
+    if (ringbuf_output(&samples, scratch, size,
+                       waiting >= wake_bytes ? RINGBUF_FORCE_WAKEUP : RINGBUF_NO_WAKEUP)) {
+        uint32_t zero = 0;
+        uint64_t *counter = map_lookup(&lost, &zero);
+        if (counter)
+            ++*counter;
+    }
+    return 0;
+}
+
+/* get_stack, get_current_task_btf and task_pt_regs are for GPL programs. */
+char licence_of_the_program[] SECTION("license") = "Dual MIT/GPL";
