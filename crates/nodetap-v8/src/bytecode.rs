@@ -1,0 +1,131 @@
+//! `BytecodeArray`: where the bytecodes stand in the source, and how long
+//! each of them is.
+
+use crate::heap::{Error, Heap, Tagged};
+use crate::source_position::{self, Entry};
+
+impl Heap<'_> {
+    /// The offset of the bytecode that an interpreted frame executes, from the
+    /// value its frame or register has: V8 counts from the tagged start of the
+    /// `BytecodeArray` (`UnoptimizedFrameInfo`, `src/execution/frames.cc`).
+    /// `None` where the value is before the first bytecode.
+    pub fn bytecode_offset(&self, raw: i64) -> Option<u32> {
+        let first = i64::from(self.layout.bytecode.data) - 1;
+        u32::try_from(raw.checked_sub(first)?).ok()
+    }
+
+    /// How many bytes of bytecode `array` has.
+    ///
+    /// # Errors
+    /// Where `array` is no `BytecodeArray`.
+    pub fn bytecode_length(&self, array: Tagged) -> Result<u32, Error> {
+        self.expect(array, self.layout.types.bytecode_array, "a BytecodeArray")?;
+        let length = self.smi(array.field(self.layout.bytecode.length)?)?;
+        u32::try_from(length).map_err(|_| Error::Unbelievable("bytecode of negative length"))
+    }
+
+    /// The bytecodes themselves.
+    ///
+    /// # Errors
+    /// Where `array` is no `BytecodeArray`, or too large.
+    pub fn bytecodes(&self, array: Tagged) -> Result<Vec<u8>, Error> {
+        let length = self.bytecode_length(array)? as usize;
+        if length > 64 << 20 {
+            return Err(Error::Unbelievable("bytecode of impossible length"));
+        }
+        Ok(self
+            .memory
+            .bytes(array.field(self.layout.bytecode.data)?, length)?)
+    }
+
+    /// The source positions of the bytecodes of `array`; `None` where V8 has
+    /// not collected them yet (it does so when it first optimizes the function
+    /// or prints a stack that it is on).
+    ///
+    /// # Errors
+    /// Where `array` is no `BytecodeArray`.
+    pub fn bytecode_positions(&self, array: Tagged) -> Result<Option<Vec<Entry>>, Error> {
+        self.expect(array, self.layout.types.bytecode_array, "a BytecodeArray")?;
+        let table = self.tagged(array.field(self.layout.bytecode.source_position_table)?)?;
+        // Undefined, a Smi or the exception sentinel where there is none.
+        match self.byte_array(table) {
+            Ok(bytes) if bytes.is_empty() => Ok(None),
+            Ok(bytes) => Ok(Some(source_position::decode(
+                &bytes,
+                self.layout.position_format,
+            ))),
+            Err(Error::Type { .. } | Error::NotAnObject(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The length of each bytecode at each operand scale: the build's own table
+/// (`interpreter::Bytecodes::kBytecodeSizes`, one row a scale: single, double,
+/// quadruple).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BytecodeSizes {
+    rows: [Vec<u8>; 3],
+}
+
+impl BytecodeSizes {
+    /// From the table's bytes, as the binary has them.
+    /// `None` where they cannot be that table.
+    pub fn new(table: &[u8]) -> Option<BytecodeSizes> {
+        if table.is_empty() || !table.len().is_multiple_of(3) || table.contains(&0) {
+            return None;
+        }
+        let mut rows = table.chunks_exact(table.len() / 3).map(<[u8]>::to_vec);
+        Some(BytecodeSizes {
+            rows: [rows.next()?, rows.next()?, rows.next()?],
+        })
+    }
+
+    /// The offset at which each bytecode begins, prefixes counted as part of
+    /// the bytecode that they scale, as `BytecodeArrayIterator` does.
+    /// Ends where a byte is no bytecode.
+    pub fn offsets(&self, bytecodes: &[u8]) -> Vec<u32> {
+        let mut offsets = Vec::with_capacity(bytecodes.len() / 3);
+        let mut at = 0;
+        while let Some(&byte) = bytecodes.get(at) {
+            // The prefixes come first in `BYTECODE_LIST` (`bytecodes.h`):
+            // Wide, ExtraWide and their two debug forms.
+            let (prefix, row) = match byte {
+                0 | 2 => (1, &self.rows[1]),
+                1 | 3 => (1, &self.rows[2]),
+                _ => (0, &self.rows[0]),
+            };
+            let Some(&bytecode) = bytecodes.get(at + prefix) else {
+                break;
+            };
+            let Some(&size) = row.get(usize::from(bytecode)) else {
+                break;
+            };
+            offsets.push(at as u32);
+            at += prefix + usize::from(size);
+        }
+        offsets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_belong_to_the_bytecode_they_scale() {
+        // Bytecode 4 has no operand, bytecode 5 one of 1, 2 or 4 bytes.
+        let sizes = BytecodeSizes::new(&[
+            1, 1, 1, 1, 1, 2, //
+            1, 1, 1, 1, 1, 3, //
+            1, 1, 1, 1, 1, 5,
+        ])
+        .unwrap();
+        let code = [4, 5, 9, 0, 5, 9, 9, 1, 5, 9, 9, 9, 9, 4];
+        assert_eq!(sizes.offsets(&code), [0, 1, 3, 7, 13]);
+        assert_eq!(sizes.offsets(&[4, 99, 4]), [0]);
+        assert_eq!(sizes.offsets(&[4, 0]), [0]);
+        assert!(BytecodeSizes::new(&[]).is_none());
+        assert!(BytecodeSizes::new(&[1, 0, 1]).is_none());
+    }
+}

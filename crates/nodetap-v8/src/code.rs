@@ -1,0 +1,202 @@
+//! Compiled code: from a pc to the object that describes it.
+
+use crate::heap::{Error, Heap, Tagged};
+use crate::source_position::{self, Entry};
+use crate::vlq::Vlq;
+
+/// How far back from a pc its code object is looked for. The largest distance
+/// seen in real programs is 17 KB; V8 optimizes no function of more than 60 KB
+/// of bytecode (`max_optimized_bytecode_size`).
+const MAX_SCAN: u64 = 4 << 20;
+
+/// What compiled a piece of code (`src/objects/code-kind.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CodeKind {
+    /// Sparkplug
+    Baseline,
+    /// Maglev
+    Maglev,
+    /// TurboFan
+    Turbofan,
+    /// A regular expression, compiled
+    RegExp,
+    /// A function of a WebAssembly module
+    Wasm,
+    /// Anything else: builtins on the heap, stubs, wrappers
+    Other,
+}
+
+/// A code object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Code {
+    /// The object: `Code`, which since V8 11 is apart from its instructions.
+    pub object: Tagged,
+    /// Where its instructions start.
+    pub start: u64,
+    /// Bytes of instructions, including the constants that follow them.
+    pub size: u32,
+    /// What compiled it.
+    pub kind: CodeKind,
+    /// Its `DeoptimizationData`, in baseline code the `BytecodeArray`.
+    pub data: Tagged,
+    /// Its source position table, in baseline code its bytecode offset table.
+    pub table: Tagged,
+}
+
+impl Code {
+    /// Whether `pc` is in its instructions.
+    pub fn contains(&self, pc: u64) -> bool {
+        (self.start..self.start + u64::from(self.size)).contains(&pc)
+    }
+}
+
+impl Heap<'_> {
+    /// The code object whose instructions contain `pc`, found by going back
+    /// from `pc` to the header that precedes them.
+    ///
+    /// `hint` is the map of instruction holders as found the last time; it
+    /// saves looking at every word that could point to a map, and is set.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read.
+    pub fn code_at(&self, pc: u64, hint: &mut Option<Tagged>) -> Result<Code, Error> {
+        const CHUNK: u64 = 4096;
+        let mut end = pc & !7;
+        let lowest = end.saturating_sub(MAX_SCAN);
+        while end > lowest {
+            // Up to the page's start, so that a hole below does not hide it.
+            let start = (end - 1) & !(CHUNK - 1);
+            let words = self.memory.words(start, ((end - start) / 8) as usize)?;
+            for (index, &word) in words.iter().enumerate().rev() {
+                let map = Tagged(word);
+                if !map.is_heap_object() || hint.is_some_and(|hint| hint != map) {
+                    continue;
+                }
+                let holder = Tagged(start + index as u64 * 8 + 1);
+                if let Ok(code) = self.code_of(holder)
+                    && code.contains(pc)
+                {
+                    *hint = Some(map);
+                    return Ok(code);
+                }
+            }
+            end = start;
+        }
+        // Each isolate of a process may have its own map.
+        match hint.take() {
+            Some(_) => self.code_at(pc, hint),
+            None => Err(Error::Unbelievable("a pc in no code object")),
+        }
+    }
+
+    /// The code object of `holder`, the object that holds instructions.
+    fn code_of(&self, holder: Tagged) -> Result<Code, Error> {
+        let layout = &self.layout.code;
+        let types = &self.layout.types;
+        self.expect(holder, types.instruction_stream, "an InstructionStream")?;
+        let object = match (layout.stream_code, layout.code_stream) {
+            (Some(to_code), Some(to_stream)) => {
+                let object = self.tagged(holder.field(to_code)?)?;
+                self.expect(object, types.code, "a Code")?;
+                if self.tagged(object.field(to_stream)?)? != holder {
+                    return Err(Error::Unbelievable("a Code that is not its stream's"));
+                }
+                object
+            }
+            _ => holder,
+        };
+        self.code(object)
+    }
+
+    /// Reads the `Code` at `object` again, to see whether it still is what it
+    /// was.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be read.
+    pub fn code(&self, object: Tagged) -> Result<Code, Error> {
+        let layout = &self.layout.code;
+        self.expect(object, self.layout.types.code, "a Code")?;
+        let start = match layout.instruction_start {
+            Some(offset) => self.memory.u64(object.field(offset)?)?,
+            None => object.field(layout.instructions)?,
+        };
+        let flags = self.memory.u32(object.field(layout.flags)?)?;
+        Ok(Code {
+            object,
+            start,
+            size: self.memory.u32(object.field(layout.instruction_size)?)?,
+            kind: self.code_kind(flags & layout.kind_mask),
+            data: self.tagged(object.field(layout.deoptimization_or_interpreter_data)?)?,
+            table: self.tagged(object.field(layout.position_table)?)?,
+        })
+    }
+
+    fn code_kind(&self, kind: u32) -> CodeKind {
+        let kinds = &self.layout.code.kinds;
+        match kind {
+            kind if kind == kinds.baseline => CodeKind::Baseline,
+            kind if kind == kinds.maglev => CodeKind::Maglev,
+            kind if kind == kinds.turbofan => CodeKind::Turbofan,
+            kind if kind == kinds.regexp => CodeKind::RegExp,
+            kind if kind == kinds.wasm_function => CodeKind::Wasm,
+            _ => CodeKind::Other,
+        }
+    }
+
+    /// The source positions of optimized code, by offset from its start.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn code_positions(&self, code: &Code) -> Result<Vec<Entry>, Error> {
+        let table = self.byte_array(code.table)?;
+        Ok(source_position::decode(&table, self.layout.position_format))
+    }
+
+    /// Where the code of each bytecode ends, in bytes from the start of
+    /// baseline code; the first is the prologue's end, before any bytecode
+    /// (`BytecodeOffsetIterator`, `src/baseline/bytecode-offset-iterator.h`).
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn baseline_ends(&self, code: &Code) -> Result<Vec<u32>, Error> {
+        let table = self.byte_array(code.table)?;
+        let mut bytes = Vlq::new(&table);
+        let mut ends = Vec::with_capacity(table.len());
+        let mut end = 0_u32;
+        while let Some(delta) = bytes.unsigned() {
+            end = end.saturating_add(u32::try_from(delta).unwrap_or(u32::MAX));
+            ends.push(end);
+        }
+        Ok(ends)
+    }
+}
+
+/// The index of the bytecode whose baseline code contains the byte before
+/// `pc_offset` (a return address: the call is before it) or, for
+/// `pc_offset + 1` of a thread's own pc, the one that executes.
+/// `None` in the prologue, and past the end.
+pub fn baseline_bytecode_index(ends: &[u32], pc_offset: u32) -> Option<usize> {
+    let index = ends.partition_point(|&end| end < pc_offset);
+    if index >= ends.len() {
+        return None;
+    }
+    index.checked_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_return_address_belongs_to_the_bytecode_before_it() {
+        // Prologue to 20, then three bytecodes.
+        let ends = [20, 30, 45, 50];
+        assert_eq!(baseline_bytecode_index(&ends, 20), None);
+        assert_eq!(baseline_bytecode_index(&ends, 21), Some(0));
+        assert_eq!(baseline_bytecode_index(&ends, 30), Some(0));
+        assert_eq!(baseline_bytecode_index(&ends, 31), Some(1));
+        assert_eq!(baseline_bytecode_index(&ends, 50), Some(2));
+        assert_eq!(baseline_bytecode_index(&ends, 51), None);
+        assert_eq!(baseline_bytecode_index(&[], 1), None);
+    }
+}

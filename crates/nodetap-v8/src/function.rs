@@ -1,0 +1,148 @@
+//! `JSFunction` and `SharedFunctionInfo`: which function it is, what it is
+//! called, where it starts.
+
+use crate::heap::{Error, Heap, Tagged};
+
+/// What identifies a function for as long as the process lives: the script it
+/// is in and the number of its literal there. Its address is none: the garbage
+/// collector moves and reuses memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionId {
+    /// `Script.id`, counted up from 1 in each isolate.
+    pub script: i32,
+    /// `SharedFunctionInfo.function_literal_id`, unique in its script.
+    pub literal: i32,
+}
+
+/// What a `SharedFunctionInfo` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name as V8's CPU profiler gives it (`SharedFunctionInfo::DebugName`):
+    /// its own, else the inferred one; empty where there is none.
+    pub name: String,
+    /// Its script; `None` for V8's builtins and for API functions.
+    pub script: Option<Tagged>,
+    /// Where it starts in the script's source, in UTF-16 units: at its
+    /// parameter list, as in V8's CPU profiles.
+    pub start_position: Option<u32>,
+}
+
+impl Heap<'_> {
+    /// The `SharedFunctionInfo` of a `JSFunction`.
+    ///
+    /// # Errors
+    /// Where `function` is none.
+    pub fn shared_of(&self, function: Tagged) -> Result<Tagged, Error> {
+        let types = &self.layout.types;
+        let found = self.instance_type(function)?;
+        if !(types.js_function_first..=types.js_function_last).contains(&found) {
+            return Err(Error::Type {
+                expected: "a JSFunction",
+                found,
+            });
+        }
+        let shared = self.tagged(function.field(self.layout.function_shared)?)?;
+        self.expect_shared(shared)?;
+        Ok(shared)
+    }
+
+    fn expect_shared(&self, shared: Tagged) -> Result<(), Error> {
+        self.expect(
+            shared,
+            self.layout.types.shared_function_info,
+            "a SharedFunctionInfo",
+        )
+    }
+
+    /// What identifies the function of `shared`; `None` for builtins and API
+    /// functions, which have no script.
+    ///
+    /// # Errors
+    /// Where `shared` is no `SharedFunctionInfo`.
+    pub fn function_id(&self, shared: Tagged) -> Result<Option<FunctionId>, Error> {
+        self.expect_shared(shared)?;
+        let Some(script) = self.script_of(shared)? else {
+            return Ok(None);
+        };
+        let literal = self
+            .memory
+            .u32(shared.field(self.layout.shared.function_literal_id)?)?;
+        Ok(Some(FunctionId {
+            script: self.script_id(script)?,
+            literal: literal as i32,
+        }))
+    }
+
+    /// The script of `shared`; `None` where it is undefined.
+    fn script_of(&self, shared: Tagged) -> Result<Option<Tagged>, Error> {
+        let script = self.tagged(shared.field(self.layout.shared.script)?)?;
+        if !script.is_heap_object() {
+            return Ok(None);
+        }
+        let found = self.instance_type(script)?;
+        Ok((found == self.layout.types.script).then_some(script))
+    }
+
+    /// Reads the `SharedFunctionInfo` at `shared`.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be read.
+    pub fn function(&self, shared: Tagged) -> Result<Function, Error> {
+        self.expect_shared(shared)?;
+        let script = self.script_of(shared)?;
+        let name_or_info = self.tagged(shared.field(self.layout.shared.name_or_scope_info)?)?;
+        let mut name = None;
+        let mut inferred_name = None;
+        let mut start_position = None;
+        if self.is_string(name_or_info) {
+            name = Some(name_or_info);
+        } else if name_or_info.is_heap_object() {
+            let info = self.scope_info(name_or_info)?;
+            name = info.name;
+            inferred_name = info.inferred_name;
+            start_position = info.start_position;
+        }
+        // A function that isn't compiled, or whose bytecode was flushed, keeps
+        // these in its UncompiledData (`SharedFunctionInfo::StartPosition`,
+        // `::inferred_name` in src/objects/shared-function-info.cc).
+        if (start_position.is_none() || inferred_name.is_none())
+            && let Some((inferred, start)) = self.uncompiled_data(shared)?
+        {
+            inferred_name = inferred_name.or(inferred);
+            start_position = start_position.or(Some(start));
+        }
+        let mut text = match name {
+            Some(name) => self.name(name)?,
+            None => String::new(),
+        };
+        if text.is_empty()
+            && let Some(inferred) = inferred_name
+        {
+            text = self.name(inferred)?;
+        }
+        Ok(Function {
+            name: text,
+            script,
+            start_position,
+        })
+    }
+
+    /// The inferred name and start position of a function without bytecode.
+    fn uncompiled_data(&self, shared: Tagged) -> Result<Option<(Option<Tagged>, u32)>, Error> {
+        let layout = &self.layout.shared;
+        let types = &self.layout.types;
+        let data = self.tagged(shared.field(layout.function_data)?)?;
+        if !data.is_heap_object() {
+            return Ok(None);
+        }
+        let found = self.instance_type(data)?;
+        if !(types.uncompiled_data_first..=types.uncompiled_data_last).contains(&found) {
+            return Ok(None);
+        }
+        let inferred = self.tagged(data.field(layout.uncompiled_inferred_name)?)?;
+        let start = self
+            .memory
+            .u32(data.field(layout.uncompiled_start_position)?)?;
+        Ok(Some((self.is_string(inferred).then_some(inferred), start)))
+    }
+}

@@ -1,0 +1,227 @@
+//! Where things are in the heap of one V8 build.
+//!
+//! All offsets are in bytes from the *untagged* start of the object.
+//! What the build's metadata tells is taken from there; the rest comes from
+//! the few rules below, each with the V8 source file it was read from.
+
+use crate::source_position::TableFormat;
+use crate::version::Version;
+
+/// The layout of one V8 build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// V8's version.
+    pub version: Version,
+    /// Instance types that are checked before an object is believed.
+    pub types: InstanceTypes,
+    /// How strings tell their representation.
+    pub strings: StringTags,
+    /// `Map.instance_type`
+    pub map_instance_type: u32,
+    /// `JSFunction.shared`
+    pub function_shared: u32,
+    /// Offsets in a `SharedFunctionInfo`.
+    pub shared: SharedLayout,
+    /// Offsets in a `ScopeInfo`, and its flags.
+    pub scope_info: ScopeInfoLayout,
+    /// Offsets in a `Script`.
+    pub script: ScriptLayout,
+    /// Offsets in a `BytecodeArray`.
+    pub bytecode: BytecodeLayout,
+    /// Offsets in compiled code.
+    pub code: CodeLayout,
+    /// Where a frame keeps what identifies it.
+    pub frame: FrameLayout,
+    /// How source position tables are packed.
+    pub position_format: TableFormat,
+}
+
+/// Instance types (`Map.instance_type`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct InstanceTypes {
+    pub js_function_first: u16,
+    pub js_function_last: u16,
+    pub shared_function_info: u16,
+    pub script: u16,
+    pub scope_info: u16,
+    pub bytecode_array: u16,
+    /// `Code` since V8 11, `CodeDataContainer` before it was renamed.
+    pub code: u16,
+    /// What holds the instructions: `InstructionStream`, before V8 11 `Code`.
+    pub instruction_stream: u16,
+    pub byte_array: u16,
+    /// Since V8 12.
+    pub trusted_byte_array: Option<u16>,
+    pub fixed_array: u16,
+    /// Since V8 12.
+    pub trusted_fixed_array: Option<u16>,
+    /// Since V8 13.
+    pub protected_fixed_array: Option<u16>,
+    /// Since V8 13: holds a `SharedFunctionInfo` for trusted objects.
+    pub shared_function_info_wrapper: Option<u16>,
+    pub uncompiled_data_first: u16,
+    pub uncompiled_data_last: u16,
+    /// All string types are below.
+    pub first_nonstring: u16,
+}
+
+/// Bits of a string's instance type (`src/objects/instance-type.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct StringTags {
+    pub representation_mask: u16,
+    pub cons: u16,
+    pub external: u16,
+    pub sliced: u16,
+    pub thin: u16,
+    pub encoding_mask: u16,
+    pub one_byte: u16,
+    /// An external string with this bit keeps no pointer to its characters.
+    pub uncached_external: u16,
+    /// `String.length` (an int32)
+    pub length: u32,
+    /// The characters of a sequential string; the first pointer of the others.
+    pub chars: u32,
+    /// `ConsString.second`
+    pub second: u32,
+    /// `SlicedString.offset` (a Smi)
+    pub sliced_offset: u32,
+    /// `ExternalString.resource_data`
+    pub resource_data: u32,
+}
+
+/// Offsets in a `SharedFunctionInfo` (`src/objects/shared-function-info.tq`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct SharedLayout {
+    /// `trusted_function_data` where there is one, else `function_data`.
+    pub function_data: u32,
+    pub name_or_scope_info: u32,
+    pub script: u32,
+    /// An int32.
+    pub function_literal_id: u32,
+    /// `UncompiledData.inferred_name`, `.start_position` (an int32)
+    pub uncompiled_inferred_name: u32,
+    pub uncompiled_start_position: u32,
+}
+
+/// A `ScopeInfo` (`src/objects/scope-info.tq`): which slots there are depends
+/// on its flags and counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ScopeInfoLayout {
+    pub flags: u32,
+    pub context_local_count: u32,
+    /// The first of the variable part.
+    pub first_vars: u32,
+    /// `position_info` where it has a fixed place (V8 13 and later).
+    pub position_info: Option<u32>,
+    /// Whether a module's variable count precedes the local names.
+    pub module_count_first: bool,
+    /// `ScopeType` values.
+    pub class_scope: u32,
+    pub eval_scope: u32,
+    pub function_scope: u32,
+    pub module_scope: u32,
+    pub script_scope: u32,
+    pub shadow_realm_scope: Option<u32>,
+    /// The bit of the flags that says `is_empty`.
+    pub is_empty_bit: u32,
+}
+
+/// Offsets in a `Script` (`src/objects/script.tq`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ScriptLayout {
+    pub source: u32,
+    pub name: u32,
+    pub line_offset: u32,
+    pub column_offset: u32,
+    pub line_ends: u32,
+    pub id: u32,
+    pub source_url: u32,
+}
+
+/// Offsets in a `BytecodeArray` (`src/objects/bytecode-array.tq`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct BytecodeLayout {
+    pub length: u32,
+    pub source_position_table: u32,
+    /// The first bytecode.
+    pub data: u32,
+}
+
+/// Offsets in compiled code: what holds the instructions and what describes
+/// them. Before V8 11 both are one object, `Code`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CodeLayout {
+    /// In the `InstructionStream`: the first instruction.
+    pub instructions: u32,
+    /// In the `InstructionStream`: its `Code`; `None` where it is one object.
+    pub stream_code: Option<u32>,
+    /// In the `Code`: its `InstructionStream`, likewise.
+    pub code_stream: Option<u32>,
+    /// In the `Code`, as the rest: where the instructions start (an address).
+    pub instruction_start: Option<u32>,
+    pub instruction_size: u32,
+    pub flags: u32,
+    pub deoptimization_or_interpreter_data: u32,
+    /// Baseline code's bytecode offset table, other code's source positions.
+    pub position_table: u32,
+    /// `KindField` of the flags.
+    pub kind_mask: u32,
+    pub kinds: CodeKinds,
+    pub deoptimization: DeoptimizationLayout,
+}
+
+/// Values of `CodeKind` (`src/objects/code-kind.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CodeKinds {
+    pub builtin: u32,
+    pub regexp: u32,
+    pub wasm_function: u32,
+    pub baseline: u32,
+    pub maglev: u32,
+    pub turbofan: u32,
+}
+
+/// Indices in a `DeoptimizationData` array
+/// (`src/objects/deoptimization-data.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DeoptimizationLayout {
+    pub literal_array: u32,
+    pub shared_function_info: u32,
+    pub inlining_positions: u32,
+}
+
+/// Where a frame keeps what identifies it, relative to its frame pointer
+/// (`src/execution/frame-constants.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct FrameLayout {
+    pub context: i32,
+    pub function: i32,
+    pub bytecode_array: i32,
+    pub bytecode_offset: i32,
+}
+
+/// The layout could not be told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownLayout {
+    /// The build's metadata lacks what every known version has.
+    #[error("V8 {version} does not tell {what}")]
+    Missing {
+        /// V8's version.
+        version: Version,
+        /// What is missing.
+        what: String,
+    },
+    /// No rules are known for this version.
+    #[error("V8 {0} is not known")]
+    Version(Version),
+}

@@ -1,0 +1,102 @@
+//! `ScopeInfo`: the name, the inferred name and the place of a function that
+//! has been compiled (`src/objects/scope-info.tq`).
+
+use crate::heap::{Error, Heap, Tagged};
+
+// Bits of the flags. `scope_type` to `has_inferred_function_name` have kept
+// their places from V8 10 to 14 (`bitfield struct ScopeFlags`).
+const SCOPE_TYPE: u32 = 0xf;
+const HAS_SAVED_CLASS_VARIABLE: u32 = 1 << 10;
+const FUNCTION_VARIABLE: u32 = 3 << 12;
+const HAS_INFERRED_FUNCTION_NAME: u32 = 1 << 14;
+
+/// With this many local names or more, one hash table holds them
+/// (`kScopeInfoMaxInlinedLocalNamesSize` in `src/common/globals.h`).
+const MAX_INLINED_LOCAL_NAMES: u64 = 75;
+
+/// More locals than any function has.
+const MAX_LOCALS: i32 = 1 << 20;
+
+/// What a `ScopeInfo` tells of its function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScopeInfo {
+    /// The function's own name, a string.
+    pub name: Option<Tagged>,
+    /// The name V8 inferred from where the function is assigned, a string.
+    pub inferred_name: Option<Tagged>,
+    /// Where the function starts, in UTF-16 units from the script's start.
+    pub start_position: Option<u32>,
+}
+
+impl Heap<'_> {
+    /// Reads the `ScopeInfo` at `info`.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be read.
+    pub fn scope_info(&self, info: Tagged) -> Result<ScopeInfo, Error> {
+        self.expect(info, self.layout.types.scope_info, "a ScopeInfo")?;
+        let layout = &self.layout.scope_info;
+        // A Smi before V8 13, a uint32 with padding since.
+        let word = self.memory.u64(info.field(layout.flags)?)?;
+        let flags = match layout.position_info {
+            None => (word >> 32) as u32,
+            Some(_) => word as u32,
+        };
+        let locals = self.smi(info.field(layout.context_local_count)?)?;
+        if !(0..=MAX_LOCALS).contains(&locals) {
+            return Err(Error::Unbelievable("a ScopeInfo with too many locals"));
+        }
+        let locals = locals as u64;
+        let scope_type = flags & SCOPE_TYPE;
+
+        // The slots of the variable part, in order.
+        let mut slot = u64::from(layout.first_vars);
+        if layout.module_count_first && scope_type == layout.module_scope {
+            slot += 8;
+        }
+        slot += 8 * if locals < MAX_INLINED_LOCAL_NAMES {
+            locals
+        } else {
+            1
+        };
+        slot += 8 * locals;
+        if flags & HAS_SAVED_CLASS_VARIABLE != 0 {
+            slot += 8;
+        }
+        let base = info.address()?;
+        let mut found = ScopeInfo::default();
+        if flags & FUNCTION_VARIABLE != 0 {
+            let name = self.tagged(base + slot)?;
+            found.name = self.is_string(name).then_some(name);
+            slot += 16;
+        }
+        if flags & HAS_INFERRED_FUNCTION_NAME != 0 {
+            let name = self.tagged(base + slot)?;
+            found.inferred_name = self.is_string(name).then_some(name);
+            slot += 8;
+        }
+        let position = match layout.position_info {
+            Some(offset) => Some(base + u64::from(offset)),
+            None => self
+                .has_position_info(scope_type, flags)
+                .then_some(base + slot),
+        };
+        if let Some(position) = position {
+            found.start_position = u32::try_from(self.smi(position)?).ok();
+        }
+        Ok(found)
+    }
+
+    fn has_position_info(&self, scope_type: u32, flags: u32) -> bool {
+        let layout = &self.layout.scope_info;
+        [
+            layout.function_scope,
+            layout.script_scope,
+            layout.eval_scope,
+            layout.module_scope,
+        ]
+        .contains(&scope_type)
+            || layout.shadow_realm_scope == Some(scope_type)
+            || (scope_type == layout.class_scope && flags >> layout.is_empty_bit & 1 == 0)
+    }
+}

@@ -1,0 +1,208 @@
+//! `Script`: its id, its name, and where its lines end.
+
+use crate::heap::{Error, Heap, Tagged};
+
+/// The longest source that is read: V8's strings have at most 2^29 units.
+const MAX_SOURCE: usize = 1 << 29;
+
+/// A place in a script, 1-based.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct LineColumn {
+    pub line: u32,
+    pub column: u32,
+}
+
+/// What of a script is needed to name places in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// `Script.id`
+    pub id: i32,
+    /// Its path or URL; the name of its `//# sourceURL` where it has no name
+    /// of its own (`Script::GetNameOrSourceURL`). Empty where it has neither.
+    pub name: String,
+    /// The line of its first line, 0-based, in what it was taken from.
+    line_offset: i32,
+    /// The column of its first character, 0-based, on that line.
+    column_offset: i32,
+    /// The position of the end of each line, in UTF-16 units.
+    line_ends: Vec<u32>,
+}
+
+impl Script {
+    /// The line and column of the UTF-16 unit at `position`, as
+    /// `Script::GetPositionInfo` (`src/objects/script.cc`) computes them.
+    /// `None` where the script has no such position.
+    pub fn locate(&self, position: u32) -> Option<LineColumn> {
+        let line = self.line_ends.partition_point(|&end| end < position);
+        if line >= self.line_ends.len() {
+            return None;
+        }
+        let start = match line {
+            0 => 0,
+            _ => self.line_ends[line - 1] + 1,
+        };
+        let mut column = i64::from(position) - i64::from(start);
+        if line == 0 {
+            column += i64::from(self.column_offset);
+        }
+        let line = line as i64 + i64::from(self.line_offset);
+        Some(LineColumn {
+            line: u32::try_from(line + 1).ok().filter(|&line| line > 0)?,
+            column: u32::try_from(column + 1)
+                .ok()
+                .filter(|&column| column > 0)?,
+        })
+    }
+
+    /// Bytes that this keeps allocated.
+    pub fn size(&self) -> usize {
+        self.name.len() + self.line_ends.len() * 4
+    }
+}
+
+impl Heap<'_> {
+    /// `Script.id`.
+    ///
+    /// # Errors
+    /// Where `script` is no `Script`.
+    pub fn script_id(&self, script: Tagged) -> Result<i32, Error> {
+        self.expect(script, self.layout.types.script, "a Script")?;
+        self.smi(script.field(self.layout.script.id)?)
+    }
+
+    /// Reads the `Script` at `script`, and its whole source to find where the
+    /// lines end unless V8 has done so already.
+    ///
+    /// # Errors
+    /// Where it is none, or cannot be read.
+    pub fn script(&self, script: Tagged) -> Result<Script, Error> {
+        let layout = &self.layout.script;
+        let id = self.script_id(script)?;
+        let mut name = self.string_or_empty(script.field(layout.name)?)?;
+        if name.is_empty() {
+            name = self.string_or_empty(script.field(layout.source_url)?)?;
+        }
+        let line_ends = match self.cached_line_ends(script)? {
+            Some(ends) => ends,
+            None => {
+                let source = self.tagged(script.field(layout.source)?)?;
+                if self.is_string(source) {
+                    line_ends(&self.units(source, MAX_SOURCE)?)
+                } else {
+                    Vec::new()
+                }
+            }
+        };
+        // Read again: the memory may have been given to another script
+        // between the reads above.
+        if self.script_id(script)? != id {
+            return Err(Error::Unbelievable("a script that changed while read"));
+        }
+        Ok(Script {
+            id,
+            name,
+            line_offset: self.smi(script.field(layout.line_offset)?)?,
+            column_offset: self.smi(script.field(layout.column_offset)?)?,
+            line_ends,
+        })
+    }
+
+    fn string_or_empty(&self, address: u64) -> Result<String, Error> {
+        let value = self.tagged(address)?;
+        if self.is_string(value) {
+            self.name(value)
+        } else {
+            Ok(String::new())
+        }
+    }
+
+    /// The line ends as V8 keeps them once a stack trace has asked for them:
+    /// a `FixedArray` of Smis. `None` where it does not yet.
+    fn cached_line_ends(&self, script: Tagged) -> Result<Option<Vec<u32>>, Error> {
+        let ends = self.tagged(script.field(self.layout.script.line_ends)?)?;
+        if !ends.is_heap_object() || self.instance_type(ends)? != self.layout.types.fixed_array {
+            return Ok(None);
+        }
+        let ends = self.fixed_array(ends)?;
+        if ends.is_empty() {
+            return Ok(None);
+        }
+        let ends: Option<Vec<u32>> = ends
+            .into_iter()
+            .map(|end| u32::try_from(end.to_smi()?).ok())
+            .collect();
+        Ok(ends.filter(|ends| ends.is_sorted()))
+    }
+}
+
+/// The position of the end of each line: of its line terminator, or of the
+/// source's end (`String::CalculateLineEnds` in `src/objects/string.cc`).
+fn line_ends(source: &[u16]) -> Vec<u32> {
+    let mut ends = Vec::new();
+    for (position, &unit) in source.iter().enumerate() {
+        let ends_line = match unit {
+            0x0a | 0x2028 | 0x2029 => true,
+            // The pair \r\n ends a line once, at the \n.
+            0x0d => source.get(position + 1) != Some(&0x0a),
+            _ => false,
+        };
+        if ends_line {
+            ends.push(position as u32);
+        }
+    }
+    ends.push(source.len() as u32);
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(source: &str, line_offset: i32, column_offset: i32) -> Script {
+        let units: Vec<u16> = source.encode_utf16().collect();
+        Script {
+            id: 1,
+            name: String::new(),
+            line_offset,
+            column_offset,
+            line_ends: line_ends(&units),
+        }
+    }
+
+    fn at(script: &Script, position: u32) -> Option<(u32, u32)> {
+        script
+            .locate(position)
+            .map(|place| (place.line, place.column))
+    }
+
+    #[test]
+    fn every_line_terminator_ends_a_line_once() {
+        let script = script("a\nbb\r\nc\rd\u{2028}e\u{2029}f", 0, 0);
+        assert_eq!(script.line_ends, [1, 5, 7, 9, 11, 13]);
+        assert_eq!(at(&script, 0), Some((1, 1)));
+        assert_eq!(at(&script, 1), Some((1, 2)));
+        assert_eq!(at(&script, 2), Some((2, 1)));
+        assert_eq!(at(&script, 3), Some((2, 2)));
+        assert_eq!(at(&script, 6), Some((3, 1)));
+        assert_eq!(at(&script, 8), Some((4, 1)));
+        assert_eq!(at(&script, 12), Some((6, 1)));
+        assert_eq!(at(&script, 13), Some((6, 2)));
+        assert_eq!(at(&script, 14), None);
+    }
+
+    #[test]
+    fn offsets_move_the_first_line_only() {
+        let script = script("ab\ncd", 9, 62);
+        assert_eq!(at(&script, 1), Some((10, 64)));
+        assert_eq!(at(&script, 4), Some((11, 2)));
+    }
+
+    #[test]
+    fn a_script_without_source_has_no_places() {
+        let mut script = script("", 0, 0);
+        assert_eq!(at(&script, 0), Some((1, 1)));
+        script.line_ends.clear();
+        assert_eq!(at(&script, 0), None);
+    }
+}

@@ -1,0 +1,54 @@
+//! V8's variable-length numbers: seven bits a byte, least significant first,
+//! the top bit set where more follow (`src/base/vlq.h`).
+
+/// Reads one number after another.
+pub struct Vlq<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Vlq<'a> {
+    /// From the start of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Vlq<'a> {
+        Vlq { bytes }
+    }
+
+    /// The next unsigned number; `None` at the end, or where it is cut off.
+    pub fn unsigned(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for (index, &byte) in self.bytes.iter().enumerate().take(10) {
+            value |= u64::from(byte & 0x7f) << (7 * index).min(63);
+            if byte & 0x80 == 0 {
+                self.bytes = &self.bytes[index + 1..];
+                return Some(value);
+            }
+        }
+        self.bytes = &[];
+        None
+    }
+
+    /// The signed number that an unsigned one stands for (zig-zag encoding).
+    pub fn zigzag(value: u64) -> i64 {
+        (value >> 1) as i64 ^ -((value & 1) as i64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_in_order_and_a_torn_one_ends_them() {
+        let mut bytes = Vlq::new(&[0x05, 0x80, 0x01, 0xff, 0xff, 0x03, 0x80]);
+        assert_eq!(bytes.unsigned(), Some(5));
+        assert_eq!(bytes.unsigned(), Some(128));
+        assert_eq!(bytes.unsigned(), Some(0xffff));
+        assert_eq!(bytes.unsigned(), None);
+        assert_eq!(bytes.unsigned(), None);
+        assert_eq!(Vlq::new(&[0x80; 32]).unsigned(), None);
+    }
+
+    #[test]
+    fn zigzag_alternates_signs() {
+        assert_eq!([0, 1, 2, 3].map(Vlq::zigzag), [0, -1, 1, -2]);
+    }
+}
