@@ -6,4 +6,7 @@
 //! [`raw::RawSampleRef`]; naming its frames is another crate's work.
 
 pub mod ebpf;
+pub mod image;
+pub mod memory;
 pub mod raw;
+pub mod target;

@@ -76,11 +76,19 @@ impl Heap<'_> {
     /// The script of `shared`; `None` where it is undefined.
     fn script_of(&self, shared: Tagged) -> Result<Option<Tagged>, Error> {
         let script = self.tagged(shared.field(self.layout.shared.script)?)?;
-        if !script.is_heap_object() {
-            return Ok(None);
-        }
         let found = self.instance_type(script)?;
-        Ok((found == self.layout.types.script).then_some(script))
+        if found == self.layout.types.script {
+            Ok(Some(script))
+        } else if found == self.layout.types.oddball {
+            Ok(None)
+        } else {
+            // Before V8 12 a DebugInfo, while a debugger has a break point in
+            // the function.
+            Err(Error::Type {
+                expected: "a Script",
+                found,
+            })
+        }
     }
 
     /// Reads the `SharedFunctionInfo` at `shared`.

@@ -62,6 +62,8 @@ pub struct InstanceTypes {
     pub shared_function_info_wrapper: Option<u16>,
     pub uncompiled_data_first: u16,
     pub uncompiled_data_last: u16,
+    /// `undefined`, `null`, `true`, `false`.
+    pub oddball: u16,
     /// All string types are below.
     pub first_nonstring: u16,
 }

@@ -138,6 +138,7 @@ fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
         shared_function_info_wrapper: ask.metadata.instance_type("SharedFunctionInfoWrapper"),
         uncompiled_data_first: first,
         uncompiled_data_last: last,
+        oddball: ask.instance_type("Oddball")?,
         first_nonstring: ask.unsigned("FirstNonstringType")?,
     })
 }

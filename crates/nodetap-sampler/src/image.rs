@@ -1,0 +1,153 @@
+//! A binary that V8 is in: its metadata and the few symbols that matter.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use nodetap_v8::Metadata;
+use object::elf::{PF_X, PT_LOAD};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Endianness, Object, ObjectSymbol, ObjectSymbolTable};
+use rustc_hash::FxHashMap;
+
+/// What is read of a binary. Addresses are as linked: add where it is loaded.
+#[derive(Debug, Default)]
+pub struct Image {
+    /// The values of its `v8dbg_*` symbols; empty where V8 is not in it.
+    pub metadata: Metadata,
+    /// The address of the file's first byte.
+    pub first_address: u64,
+    /// Its largest executable segment.
+    pub code: Range<u64>,
+    /// V8's embedded builtins in it; empty where it does not tell.
+    pub builtins: Range<u64>,
+    /// `interpreter::Bytecodes::kBytecodeSizes`
+    pub bytecode_sizes: Option<Vec<u8>>,
+    /// The addresses of the fields of V8's `Version`, by name.
+    pub version_symbols: FxHashMap<&'static str, u64>,
+    /// The address of `node::per_process::metadata`.
+    pub node_metadata: Option<u64>,
+}
+
+/// Why a binary could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It cannot be opened or mapped.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is no 64-bit ELF file, or a damaged one.
+    #[error("not a readable 64-bit ELF file ({0})")]
+    Elf(#[from] object::Error),
+}
+
+/// V8's `Version` class, mangled; the static fields' names follow.
+const VERSION_FIELDS: [(&str, &str); 5] = [
+    ("_ZN2v88internal7Version6major_E", "major"),
+    ("_ZN2v88internal7Version6minor_E", "minor"),
+    ("_ZN2v88internal7Version6build_E", "build"),
+    ("_ZN2v88internal7Version6patch_E", "patch"),
+    ("_ZN2v88internal7Version9embedder_E", "embedder"),
+];
+const NODE_METADATA: &str = "_ZN4node11per_process8metadataE";
+const BYTECODE_SIZES: &str = "_ZN2v88internal11interpreter9Bytecodes14kBytecodeSizesE";
+const BLOB: &str = "v8_Default_embedded_blob_code_";
+/// The blob itself where the name above is a pointer to it (before V8 11).
+const BLOB_DATA: &str = "v8_Default_embedded_blob_code_data_";
+const BLOB_SIZE: &str = "v8_Default_embedded_blob_code_size_";
+
+impl Image {
+    /// Reads the binary at `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or is no 64-bit ELF file.
+    pub fn open(path: &Path) -> Result<Image, ImageError> {
+        let file = File::open(path)?;
+        // SAFETY: the map is read-only and private to this function. Should
+        // somebody truncate a running program's binary meanwhile (the kernel
+        // forbids writing to it), reading it would fault, as it would in the
+        // program itself.
+        let bytes = unsafe { memmap2::Mmap::map(&file)? };
+        Image::parse(&bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Image, ImageError> {
+        let elf = ElfFile64::<Endianness>::parse(bytes)?;
+        let endian = elf.endian();
+        let segments = elf.elf_header().program_headers(endian, bytes)?;
+        let loaded = || {
+            segments
+                .iter()
+                .filter(|segment| segment.p_type(endian) == PT_LOAD)
+        };
+        let mut image = Image {
+            first_address: loaded().next().map_or(0, |first| {
+                first.p_vaddr(endian) - first.p_offset(endian).min(first.p_vaddr(endian))
+            }),
+            ..Image::default()
+        };
+        if let Some(code) = loaded()
+            .filter(|segment| segment.p_flags(endian).0 & PF_X.0 != 0)
+            .max_by_key(|segment| segment.p_memsz(endian))
+        {
+            let start = code.p_vaddr(endian);
+            image.code = start..start.saturating_add(code.p_memsz(endian));
+        }
+        // The bytes that the binary has for an address.
+        let data = |address: u64, length: u64| -> Option<&[u8]> {
+            loaded().find_map(|segment| {
+                let offset = address.checked_sub(segment.p_vaddr(endian))?;
+                let left = segment.p_filesz(endian).checked_sub(offset)?;
+                if left < length {
+                    return None;
+                }
+                let start = segment.p_offset(endian).checked_add(offset)?;
+                bytes.get(usize::try_from(start).ok()?..usize::try_from(start + length).ok()?)
+            })
+        };
+        let value = |address: u64| -> Option<i32> {
+            Some(i32::from_le_bytes(data(address, 4)?.try_into().ok()?))
+        };
+
+        let mut values = Vec::new();
+        let mut blob = None;
+        let mut blob_data = None;
+        let mut blob_size = None;
+        let tables = [elf.dynamic_symbol_table(), elf.symbol_table()];
+        for symbol in tables.iter().flatten().flat_map(|table| table.symbols()) {
+            // Most symbols are functions; these are data. (The blob is code.)
+            let Ok(name) = symbol.name() else { continue };
+            if let Some(name) = name.strip_prefix(Metadata::PREFIX) {
+                if let Some(value) = value(symbol.address()) {
+                    values.push((name, value));
+                }
+                continue;
+            }
+            match name {
+                BLOB => blob = Some(symbol.address()),
+                BLOB_DATA => blob_data = Some(symbol.address()),
+                BLOB_SIZE => blob_size = value(symbol.address()),
+                NODE_METADATA => image.node_metadata = Some(symbol.address()),
+                BYTECODE_SIZES => {
+                    image.bytecode_sizes =
+                        data(symbol.address(), symbol.size()).map(<[u8]>::to_vec);
+                }
+                _ => {
+                    if name.starts_with("_ZN2v88internal7Version")
+                        && let Some((_, field)) =
+                            VERSION_FIELDS.iter().find(|(mangled, _)| *mangled == name)
+                    {
+                        image.version_symbols.insert(field, symbol.address());
+                    }
+                }
+            }
+        }
+        if let (Some(start), Some(size)) = (blob_data.or(blob), blob_size)
+            && let Ok(size) = u64::try_from(size)
+        {
+            image.builtins = start..start.saturating_add(size);
+        }
+        image.metadata = values.into_iter().collect();
+        Ok(image)
+    }
+}

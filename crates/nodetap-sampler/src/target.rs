@@ -1,0 +1,356 @@
+//! The process to profile: is it Node.js, which one, and where is its V8?
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nodetap_v8::bytecode::BytecodeSizes;
+use nodetap_v8::layout::UnknownLayout;
+use nodetap_v8::{Layout, Memory};
+
+use crate::ebpf::shared::ProcessConfig;
+use crate::image::{Image, ImageError};
+use crate::memory::ProcessMemory;
+
+/// A range of addresses, end exclusive.
+pub type Addresses = std::ops::Range<u64>;
+
+/// A Node.js process that can be profiled.
+#[derive(Debug)]
+pub struct Target {
+    /// Process id.
+    pub pid: u32,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// `v24.21.0`, where it can be told.
+    pub node_version: Option<String>,
+    /// `13.6.233.17-node.53`
+    pub v8_version: String,
+    /// Where things are in its heaps.
+    pub layout: Layout,
+    /// The length of each bytecode, where the binary tells.
+    pub bytecode_sizes: Option<BytecodeSizes>,
+    /// The code of V8's embedded builtins; empty where it is not known.
+    pub builtins: Addresses,
+    /// The code of the module that V8 is in (builtins included).
+    pub code: Addresses,
+    /// Its memory.
+    pub memory: ProcessMemory,
+}
+
+/// Why a process cannot be profiled.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// There is none of that number.
+    #[error("there is no process {0}")]
+    NoSuchProcess(u32),
+    /// It is a process of another user, or protected.
+    #[error("no permission to read the memory of process {pid}{}", of(.command))]
+    NoPermission {
+        /// The process.
+        pid: u32,
+        /// Its command line, as far as it could be read.
+        command: Vec<String>,
+    },
+    /// No V8 is in it.
+    #[error("process {pid}{} is not a Node.js process", of(.command))]
+    NotNode {
+        /// The process.
+        pid: u32,
+        /// Its command line.
+        command: Vec<String>,
+    },
+    /// A V8 is in it whose memory nodetap does not know how to read.
+    #[error("process {pid} runs a V8 that nodetap cannot read: {source}")]
+    UnknownV8 {
+        /// The process.
+        pid: u32,
+        /// What is not known.
+        source: UnknownLayout,
+    },
+    /// Its binary could not be read.
+    #[error("cannot read {} of process {pid}: {source}", path.display())]
+    Image {
+        /// The process.
+        pid: u32,
+        /// The binary.
+        path: PathBuf,
+        /// Why.
+        source: ImageError,
+    },
+    /// Something of `/proc/PID` could not be read.
+    #[error("cannot look at process {pid}: {source}")]
+    Io {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// ` (sleep 100)`, cut where it is long.
+fn of(command: &[String]) -> String {
+    let Some(program) = command.first() else {
+        return String::new();
+    };
+    let text: String = program
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .take(60)
+        .collect();
+    format!(" ({text})")
+}
+
+impl TargetError {
+    /// What would help, in one line.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            TargetError::NoSuchProcess(_) | TargetError::NotNode { .. } => {
+                Some("`nodetap ps` lists the Node.js processes of this machine".to_owned())
+            }
+            TargetError::NoPermission { .. } => {
+                Some("run nodetap as root: sudo nodetap …".to_owned())
+            }
+            TargetError::UnknownV8 { .. } => {
+                Some("nodetap reads Node.js 18 to 26 (V8 10.2 to 14.6)".to_owned())
+            }
+            TargetError::Image { .. } | TargetError::Io { .. } => None,
+        }
+    }
+
+    fn io(pid: u32, command: &[String], source: io::Error) -> TargetError {
+        match source.kind() {
+            // A process that ends while its files are read gives ESRCH.
+            io::ErrorKind::NotFound => TargetError::NoSuchProcess(pid),
+            _ if source.raw_os_error() == Some(3) => TargetError::NoSuchProcess(pid),
+            io::ErrorKind::PermissionDenied => TargetError::NoPermission {
+                pid,
+                command: command.to_vec(),
+            },
+            _ => TargetError::Io { pid, source },
+        }
+    }
+}
+
+impl Target {
+    /// Looks at process `pid` and finds out all that sampling it needs.
+    /// The process is neither stopped nor changed.
+    ///
+    /// # Errors
+    /// Where it cannot be profiled; [`TargetError::hint`] says what would help.
+    pub fn attach(pid: u32) -> Result<Target, TargetError> {
+        let command = command_line(pid)?;
+        let io_error = |source| TargetError::io(pid, &command, source);
+        let maps = procfs::process::Process::new(pid as i32)
+            .and_then(|process| process.maps())
+            .map_err(|error| io_error(to_io(error)))?;
+        // `/proc/PID/mem` is the last word on whether we may.
+        let memory = ProcessMemory::open(pid).map_err(io_error)?;
+
+        for (index, path) in modules_that_may_hold_v8(pid, &maps).into_iter().enumerate() {
+            let image = match Image::open(&path.open_as) {
+                Ok(image) => image,
+                // Another library need not be one that we can read.
+                Err(_) if index > 0 => continue,
+                Err(source) => {
+                    return Err(match source {
+                        ImageError::Io(source) => io_error(source),
+                        source => TargetError::Image {
+                            pid,
+                            path: path.mapped_as,
+                            source,
+                        },
+                    });
+                }
+            };
+            if image.metadata.is_empty() {
+                continue;
+            }
+            let bias = path.start.wrapping_sub(image.first_address);
+            return Target::with_image(pid, command, memory, image, bias);
+        }
+        Err(TargetError::NotNode { pid, command })
+    }
+
+    fn with_image(
+        pid: u32,
+        command: Vec<String>,
+        memory: ProcessMemory,
+        image: Image,
+        bias: u64,
+    ) -> Result<Target, TargetError> {
+        let unknown = |source| TargetError::UnknownV8 { pid, source };
+        let missing = |what: &str| {
+            unknown(UnknownLayout::Missing {
+                version: nodetap_v8::Version::new(0, 0),
+                what: what.to_owned(),
+            })
+        };
+        let v8_version = v8_version(&memory, &image, bias).ok_or_else(|| missing("its version"))?;
+        let version = v8_version
+            .parse()
+            .map_err(|_| missing("its version in a known form"))?;
+        let layout = Layout::new(version, &image.metadata).map_err(unknown)?;
+        let moved =
+            |range: &Addresses| range.start.wrapping_add(bias)..range.end.wrapping_add(bias);
+        Ok(Target {
+            pid,
+            command,
+            node_version: node_version(&memory, &image, bias),
+            v8_version,
+            layout,
+            bytecode_sizes: image.bytecode_sizes.as_deref().and_then(BytecodeSizes::new),
+            builtins: moved(&image.builtins),
+            code: moved(&image.code),
+            memory,
+        })
+    }
+
+    /// What the sampler's walker must know of this process.
+    pub fn config(&self, max_depth: u32) -> ProcessConfig {
+        ProcessConfig {
+            native_start: self.code.start,
+            native_end: self.code.end,
+            builtins_start: self.builtins.start,
+            builtins_end: self.builtins.end,
+            function_shared: self.layout.function_shared,
+            shared_script: self.layout.shared.script,
+            shared_literal_id: self.layout.shared.function_literal_id,
+            script_id: self.layout.script.id,
+            max_depth,
+            has_v8: 1,
+        }
+    }
+}
+
+/// The command line of `pid`.
+fn command_line(pid: u32) -> Result<Vec<String>, TargetError> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline"))
+        .map_err(|source| TargetError::io(pid, &[], source))?;
+    Ok(bytes
+        .split(|&byte| byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect())
+}
+
+fn to_io(error: procfs::ProcError) -> io::Error {
+    match error {
+        procfs::ProcError::PermissionDenied(_) => io::ErrorKind::PermissionDenied.into(),
+        procfs::ProcError::NotFound(_) => io::ErrorKind::NotFound.into(),
+        procfs::ProcError::Io(error, _) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// A mapped binary.
+struct Module {
+    /// Its path as the target sees it.
+    mapped_as: PathBuf,
+    /// A path by which it can be opened from here, whatever the mount
+    /// namespace of the target, and though it may have been deleted since.
+    open_as: PathBuf,
+    /// Where its first byte is mapped.
+    start: u64,
+}
+
+/// The executable, then the shared libraries that could be Node's.
+fn modules_that_may_hold_v8(pid: u32, maps: &procfs::process::MemoryMaps) -> Vec<Module> {
+    let executable = fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let mut modules = Vec::new();
+    for map in maps {
+        let procfs::process::MMapPath::Path(path) = &map.pathname else {
+            continue;
+        };
+        if map.offset != 0 {
+            continue;
+        }
+        let (start, end) = map.address;
+        if Some(path) == executable.as_ref() {
+            // The first mapping of the file; later ones of offset 0 are none
+            // of the loader's.
+            if !modules
+                .iter()
+                .any(|module: &Module| module.mapped_as == *path)
+            {
+                modules.insert(
+                    0,
+                    Module {
+                        mapped_as: path.clone(),
+                        open_as: format!("/proc/{pid}/exe").into(),
+                        start,
+                    },
+                );
+            }
+        } else if is_node_library(path) {
+            let map_file = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+            let open_as = if fs::File::open(&map_file).is_ok() {
+                map_file
+            } else {
+                let inside = path.strip_prefix("/").unwrap_or(path);
+                Path::new(&format!("/proc/{pid}/root")).join(inside)
+            };
+            modules.push(Module {
+                mapped_as: path.clone(),
+                open_as,
+                start,
+            });
+        }
+    }
+    modules
+}
+
+/// `libnode.so.108`, `libv8.so`: what distributions put V8 in.
+fn is_node_library(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with("libnode") || name.starts_with("libv8"))
+}
+
+/// V8's version as its `Version` class has it (`src/utils/version.h`).
+fn v8_version(memory: &dyn Memory, image: &Image, bias: u64) -> Option<String> {
+    let number = |name: &str| -> Option<u32> {
+        memory
+            .u32(image.version_symbols.get(name)?.wrapping_add(bias))
+            .ok()
+    };
+    let embedder = image
+        .version_symbols
+        .get("embedder")
+        .and_then(|&address| memory.u64(address.wrapping_add(bias)).ok())
+        .and_then(|text| c_string(memory, text))
+        .unwrap_or_default();
+    Some(format!(
+        "{}.{}.{}.{}{embedder}",
+        number("major")?,
+        number("minor")?,
+        number("build")?,
+        number("patch")?,
+    ))
+}
+
+/// Node's version: the first string of `node::per_process::metadata`
+/// (`src/node_metadata.h`), a libstdc++ string: pointer, length.
+fn node_version(memory: &dyn Memory, image: &Image, bias: u64) -> Option<String> {
+    let metadata = image.node_metadata?.wrapping_add(bias);
+    let text = memory.u64(metadata).ok()?;
+    let length = memory.u64(metadata + 8).ok()?;
+    if !(1..=64).contains(&length) {
+        return None;
+    }
+    let text = String::from_utf8(memory.bytes(text, length as usize).ok()?).ok()?;
+    text.starts_with(|c: char| c.is_ascii_digit())
+        .then(|| format!("v{text}"))
+}
+
+fn c_string(memory: &dyn Memory, address: u64) -> Option<String> {
+    let mut text = Vec::new();
+    while text.len() < 64 {
+        let byte = memory.bytes(address + text.len() as u64, 1).ok()?[0];
+        if byte == 0 {
+            return String::from_utf8(text).ok();
+        }
+        text.push(byte);
+    }
+    None
+}
