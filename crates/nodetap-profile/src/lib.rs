@@ -19,10 +19,18 @@
 //! This crate knows neither V8 nor Linux: whoever takes and names the stacks has already
 //! turned addresses into frames.
 
+pub mod formats;
 mod frame;
+mod label;
 mod profile;
 mod stacks;
+#[cfg(test)]
+mod testing;
+mod tree;
 
+pub use formats::Format;
 pub use frame::{Frame, Kind, Position, Tier};
+pub use label::{frame_label, process_label, visible};
 pub use profile::{Metadata, Process, Profile, Sample, Thread, ThreadId};
 pub use stacks::{FrameId, StackId};
+pub use tree::{CallTree, Label, Node};

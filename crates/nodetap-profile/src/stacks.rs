@@ -17,6 +17,15 @@ use crate::Frame;
 pub struct FrameId(u32);
 
 impl FrameId {
+    /// The id with this number, whether or not there is such a frame.
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     /// The frame's index in [`Profile::frames`](crate::Profile::frames).
     pub fn index(self) -> usize {
         self.0 as usize

@@ -1,0 +1,158 @@
+//! Writing a recording, piece by piece: nothing of the size of the samples is built up.
+
+use std::io::{self, Write};
+
+use serde::{Serialize, Serializer};
+use serde_json::ser::Formatter;
+
+use super::VERSION;
+use crate::{Frame, Process, Profile, Sample, StackId, Thread};
+
+/// Writes all of the profile.
+pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+    let numbering = Numbering::new(profile);
+    let metadata = &profile.metadata;
+    let recording = Recording {
+        nodetap: VERSION,
+        sampler: &metadata.sampler,
+        rate_hz: metadata.rate_hz,
+        start: metadata.start.to_string(),
+        duration_ms: (metadata.duration.as_micros() + 500) / 1000,
+        lost: metadata.lost,
+        truncated: metadata.truncated,
+        incomplete: metadata.incomplete,
+        processes: profile.processes(),
+        threads: profile.threads(),
+        frames: profile.frames(),
+        stacks: Stacks {
+            profile,
+            numbering: &numbering,
+        },
+        samples: Samples {
+            profile,
+            numbering: &numbering,
+        },
+    };
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, EntryALine::default());
+    recording.serialize(&mut serializer)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Recording<'a> {
+    nodetap: u32,
+    sampler: &'a str,
+    rate_hz: u32,
+    start: String,
+    duration_ms: u128,
+    lost: u64,
+    truncated: u64,
+    incomplete: u64,
+    processes: &'a [Process],
+    threads: &'a [Thread],
+    frames: &'a [Frame],
+    stacks: Stacks<'a>,
+    samples: Samples<'a>,
+}
+
+/// Of all stacks those that a sample has, numbered in the order of their first sample.
+struct Numbering {
+    stacks: Vec<StackId>,
+    number_of: Vec<u32>,
+}
+
+impl Numbering {
+    fn new(profile: &Profile) -> Self {
+        const NONE: u32 = u32::MAX;
+        let mut stacks = Vec::new();
+        let mut number_of = vec![NONE; profile.stack_count()];
+        for sample in profile.samples() {
+            let number = &mut number_of[sample.stack.index()];
+            if *number == NONE {
+                *number = u32::try_from(stacks.len()).expect("stack ids are of 32 bits");
+                stacks.push(sample.stack);
+            }
+        }
+        Self { stacks, number_of }
+    }
+}
+
+struct Stacks<'a> {
+    profile: &'a Profile,
+    numbering: &'a Numbering,
+}
+
+impl Serialize for Stacks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.numbering.stacks.iter().map(|&stack| {
+            let mut frames: Vec<usize> = self
+                .profile
+                .stack_frames(stack)
+                .map(|frame| frame.index())
+                .collect();
+            frames.reverse();
+            frames
+        }))
+    }
+}
+
+struct Samples<'a> {
+    profile: &'a Profile,
+    numbering: &'a Numbering,
+}
+
+impl Serialize for Samples<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = |sample: &Sample| {
+            let stack = self.numbering.number_of[sample.stack.index()];
+            (sample.time_us, sample.thread.index(), stack)
+        };
+        serializer.collect_seq(self.profile.samples().iter().map(entry))
+    }
+}
+
+/// JSON without blanks, but each entry of the outer object's lists on a line of its own:
+/// the file can be read, searched and compared by lines.
+#[derive(Default)]
+struct EntryALine {
+    depth: usize,
+}
+
+/// How deep within objects and lists the entries of the outer object's lists stand.
+const ENTRIES: usize = 2;
+
+impl Formatter for EntryALine {
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(b"}")
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth += 1;
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.depth -= 1;
+        writer.write_all(b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        let separator: &[u8] = match (first, self.depth == ENTRIES) {
+            (true, true) => b"\n",
+            (true, false) => b"",
+            (false, true) => b",\n",
+            (false, false) => b",",
+        };
+        writer.write_all(separator)
+    }
+}
