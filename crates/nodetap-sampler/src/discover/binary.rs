@@ -1,0 +1,237 @@
+//! What an executable or library says of itself, read from the file alone.
+
+use std::fs::File;
+
+use memchr::memmem;
+use memmap2::Mmap;
+use object::Endianness;
+use object::elf::{self, FileHeader64};
+use object::read::elf::{Dyn, FileHeader, SectionHeader, SectionTable, Sym};
+
+type Header = FileHeader64<Endianness>;
+
+/// A symbol that every build with V8's metadata has, from V8 3.14 on.
+const METADATA_SYMBOL: &[u8] = b"v8dbg_ConsStringTag";
+
+/// What matters to us of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binary {
+    /// Whether it has V8's `v8dbg_*` symbols.
+    pub has_metadata: bool,
+    /// Node's version as Node writes it, `v24.21.0`. Set where the file holds
+    /// Node.js itself.
+    pub node: Option<String>,
+    /// V8's version, `13.6.233.17-node.53`.
+    pub v8: Option<String>,
+    /// The library that V8 is in, by its name in the dynamic section
+    /// (`libnode.so.108`), where this file has been linked with one.
+    pub library: Option<String>,
+}
+
+impl Binary {
+    /// Reads `file`; nothing where it is no ELF file of this machine's kind.
+    ///
+    /// `looks_like_node` makes it look for Node's version even without metadata,
+    /// which costs reading the whole file.
+    pub fn read(file: &File, looks_like_node: bool) -> Option<Binary> {
+        // SAFETY: the file is mapped into a running process, and executables
+        // that run cannot be written to. A library that somebody truncates
+        // meanwhile would end us by SIGBUS, as it would its users.
+        let data = unsafe { Mmap::map(file) }.ok()?;
+        Binary::parse(&data, looks_like_node)
+    }
+
+    fn parse(data: &[u8], looks_like_node: bool) -> Option<Binary> {
+        let header = Header::parse(data).ok()?;
+        let endian = header.endian().ok()?;
+        if header.e_machine(endian) != elf::EM_X86_64 {
+            return None;
+        }
+        let sections = header.sections(endian, data).ok()?;
+        let has_metadata = has_metadata(&sections, endian, data).unwrap_or(false);
+        let mut binary = Binary {
+            has_metadata,
+            library: library(&sections, endian, data),
+            ..Binary::default()
+        };
+        if has_metadata || looks_like_node {
+            for section in sections.iter().filter(|s| is_constant(*s, endian)) {
+                let Ok(bytes) = section.data(endian, data) else {
+                    continue;
+                };
+                binary.node = binary.node.or_else(|| node_version(bytes));
+                binary.v8 = binary.v8.or_else(|| v8_version(bytes));
+            }
+        }
+        Some(binary)
+    }
+}
+
+/// Whether the symbol is there: in the dynamic symbols, found by their hash
+/// table, or in a static program's only table.
+fn has_metadata<'data>(
+    sections: &SectionTable<'data, Header>,
+    endian: Endianness,
+    data: &'data [u8],
+) -> object::Result<bool> {
+    let dynamic = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
+    if !dynamic.is_empty()
+        && let Some((table, _)) = sections.gnu_hash(endian, data)?
+    {
+        let hash = elf::gnu_hash(METADATA_SYMBOL);
+        let versions = sections.versions(endian, data)?.unwrap_or_default();
+        let found = table.find(endian, METADATA_SYMBOL, hash, None, &dynamic, &versions);
+        return Ok(found.is_some());
+    }
+    let symbols = match dynamic.is_empty() {
+        false => dynamic,
+        true => sections.symbols(endian, data, elf::SHT_SYMTAB)?,
+    };
+    let strings = symbols.strings();
+    Ok(symbols.iter().any(|symbol| {
+        symbol.st_size(endian) == 4
+            && symbol.st_type() == elf::STT_OBJECT
+            && symbol.name(endian, strings) == Ok(METADATA_SYMBOL)
+    }))
+}
+
+/// The first library it is linked with that is named like one that holds V8.
+fn library<'data>(
+    sections: &SectionTable<'data, Header>,
+    endian: Endianness,
+    data: &'data [u8],
+) -> Option<String> {
+    let (entries, strings) = sections.dynamic(endian, data).ok()??;
+    let strings = sections.strings(endian, data, strings).ok()?;
+    entries
+        .iter()
+        .filter(|entry| entry.d_tag(endian) == elf::DT_NEEDED)
+        .filter_map(|entry| entry.string(endian, strings).ok())
+        .filter_map(|name| std::str::from_utf8(name).ok())
+        .find(|name| is_v8_library(name))
+        .map(str::to_owned)
+}
+
+/// Whether a library of this file name holds V8: Debian and Fedora put Node.js
+/// in `libnode.so.NUMBER`.
+fn is_v8_library(name: &str) -> bool {
+    name.starts_with("libnode.so") || name.starts_with("libv8.so")
+}
+
+/// Whether the section holds constants: where string literals are.
+fn is_constant(section: &elf::SectionHeader64<Endianness>, endian: Endianness) -> bool {
+    let flags = section.sh_flags(endian);
+    let set = |flag: elf::SectionFlags| flags & flag == flag;
+    section.sh_type(endian) == elf::SHT_PROGBITS
+        && set(elf::SHF_ALLOC)
+        && !set(elf::SHF_WRITE)
+        && !set(elf::SHF_EXECINSTR)
+}
+
+/// `v24.21.0` of the string `node.js/v24.21.0`, by which Node.js calls itself
+/// in what it writes for others (traces, for one).
+fn node_version(constants: &[u8]) -> Option<String> {
+    const PREFIX: &[u8] = b"\0node.js/";
+    memmem::find_iter(constants, PREFIX).find_map(|at| {
+        let version = string_at(constants, at + PREFIX.len())?;
+        let digits = version.strip_prefix('v')?;
+        is_version(digits, 3).then(|| version.to_owned())
+    })
+}
+
+/// `13.6.233.17-node.53`: four numbers and the embedder's suffix
+/// (`V8_EMBEDDER_STRING` in Node's `common.gypi`).
+fn v8_version(constants: &[u8]) -> Option<String> {
+    memmem::find_iter(constants, b"-node.").find_map(|at| {
+        let before = constants.get(at.saturating_sub(24)..at)?;
+        let start = at - before.iter().rev().position(|&byte| byte == 0)?;
+        let version = string_at(constants, start)?;
+        let (numbers, patch) = version.split_once("-node.")?;
+        (is_numbers(numbers, 4) && is_numbers(patch, 1)).then(|| version.to_owned())
+    })
+}
+
+/// The short string without control characters that starts here and ends in 0.
+fn string_at(bytes: &[u8], start: usize) -> Option<&str> {
+    let bytes = bytes.get(start..)?;
+    let end = bytes.iter().take(64).position(|&byte| byte == 0)?;
+    let text = std::str::from_utf8(&bytes[..end]).ok()?;
+    (!text.contains(char::is_control)).then_some(text)
+}
+
+/// Whether `text` is this many numbers with dots between them, and perhaps a
+/// suffix as pre-releases have (`-pre`, `-nightly20250101`).
+fn is_version(text: &str, count: usize) -> bool {
+    is_numbers(text.split('-').next().unwrap_or(text), count)
+}
+
+fn is_numbers(text: &str, count: usize) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    text.split('.').count() == count && text.split('.').all(is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_among_constants() {
+        let constants = b"\0http://node.js/v1.2.3\0node.js/version\0node.js/v24.21.0\0\
+            1.3.0.1-motley\0x-node.1\013.6.233.17-node.53\0";
+        assert_eq!(node_version(constants).as_deref(), Some("v24.21.0"));
+        assert_eq!(
+            v8_version(constants).as_deref(),
+            Some("13.6.233.17-node.53")
+        );
+        assert_eq!(
+            node_version(b"\0node.js/v25.0.0-nightly20250101abcdef\0").as_deref(),
+            Some("v25.0.0-nightly20250101abcdef")
+        );
+    }
+
+    #[test]
+    fn what_is_cut_or_odd_is_no_version() {
+        for constants in [
+            &b"\0node.js/v24.21"[..],
+            b"\0node.js/v24.21.0",
+            b"\0node.js/v24.21\0",
+            b"\0node.js/v24..0\0",
+            b"\0node.js/v24.21.0\x1b[2J\0",
+            b"",
+        ] {
+            assert_eq!(node_version(constants), None);
+        }
+        for constants in [
+            &b"-node.53\0"[..],
+            b"13.6.233.17-node.53\0",
+            b"\0003.6.233-node.53\0",
+            b"\0003.6.233.17-node.\0",
+            b"\0003.6.233.17-node.53",
+        ] {
+            assert_eq!(v8_version(constants), None);
+        }
+    }
+
+    #[test]
+    fn our_own_executable_is_no_node() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let binary = Binary::read(&file, false).unwrap();
+        assert_eq!(binary, Binary::default());
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_nothing() {
+        assert_eq!(Binary::parse(b"", true), None);
+        assert_eq!(Binary::parse(b"#!/bin/sh\n", true), None);
+        let mut truncated = std::fs::read("/proc/self/exe").unwrap();
+        truncated.truncate(200);
+        assert_eq!(Binary::parse(&truncated, true), None);
+    }
+
+    #[test]
+    fn libraries_that_hold_v8() {
+        assert!(is_v8_library("libnode.so.108"));
+        assert!(!is_v8_library("libnodetap.so"));
+        assert!(!is_v8_library("libc.so.6"));
+    }
+}
