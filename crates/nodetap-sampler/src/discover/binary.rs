@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn versions_are_found_among_constants() {
         let constants = b"\0http://node.js/v1.2.3\0node.js/version\0node.js/v24.21.0\0\
-            1.3.0.1-motley\0x-node.1\013.6.233.17-node.53\0";
+            1.3.0.1-motley\0x-node.1\x0013.6.233.17-node.53\0";
         assert_eq!(node_version(constants).as_deref(), Some("v24.21.0"));
         assert_eq!(
             v8_version(constants).as_deref(),
@@ -204,9 +204,9 @@ mod tests {
         for constants in [
             &b"-node.53\0"[..],
             b"13.6.233.17-node.53\0",
-            b"\0003.6.233-node.53\0",
-            b"\0003.6.233.17-node.\0",
-            b"\0003.6.233.17-node.53",
+            b"\x0013.6.233-node.53\0",
+            b"\x0013.6.233.17-node.\0",
+            b"\x0013.6.233.17-node.53",
         ] {
             assert_eq!(v8_version(constants), None);
         }
