@@ -1,9 +1,12 @@
 //! The samples folded into one call tree.
 
-use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
 use std::ops::Range;
+
+use hashbrown::HashTable;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::label::{frame_label, process_label};
 use crate::{FrameId, Profile, StackId};
@@ -21,10 +24,9 @@ use crate::{FrameId, Profile, StackId};
 pub struct CallTree {
     total_samples: u64,
     labels: Vec<Label>,
+    /// The children of one node stand side by side; those of the first level come first.
     nodes: Vec<Node>,
-    /// The indexes of the nodes of the first level, then the children of each node in turn.
-    children: Vec<u32>,
-    roots: Range<usize>,
+    roots: Range<u32>,
 }
 
 /// What a node of a [`CallTree`] is called.
@@ -40,7 +42,7 @@ pub struct Label {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     label: u32,
-    children: Range<usize>,
+    children: Range<u32>,
     /// Samples that had it on top.
     pub self_samples: u64,
     /// Samples that had it on top or called from it.
@@ -94,7 +96,7 @@ impl CallTree {
             if stack == StackId::EMPTY {
                 node = growing.child(node, empty);
             }
-            growing.nodes[node as usize].self_samples += count;
+            growing.self_samples[node as usize] += count;
         }
 
         labels.choose_frames(&frame_labels, &frame_weights(profile, &counts));
@@ -132,10 +134,8 @@ impl CallTree {
         })
     }
 
-    fn nodes_at(&self, range: &Range<usize>) -> impl DoubleEndedIterator<Item = &Node> {
-        self.children[range.clone()]
-            .iter()
-            .map(|&index| &self.nodes[index as usize])
+    fn nodes_at(&self, range: &Range<u32>) -> impl DoubleEndedIterator<Item = &Node> {
+        self.nodes[range.start as usize..range.end as usize].iter()
     }
 }
 
@@ -258,77 +258,106 @@ impl Labels {
     }
 }
 
-/// A tree that nodes are still added to. A parent's index is below its children's.
+/// A tree that nodes are still added to. A parent's index is below its children's, and node
+/// 0 is the root.
 struct Growing {
-    nodes: Vec<Node>,
-    parents: Vec<u32>,
-    ids: FxHashMap<(u32, u32), u32>,
+    /// For each node its parent and its label.
+    nodes: Vec<(u32, u32)>,
+    self_samples: Vec<u64>,
+    ids: HashTable<u32>,
 }
 
 impl Default for Growing {
     fn default() -> Self {
         Self {
-            nodes: vec![Node::new(0)],
-            parents: vec![ROOT],
-            ids: FxHashMap::default(),
-        }
-    }
-}
-
-impl Node {
-    fn new(label: u32) -> Self {
-        Self {
-            label,
-            children: 0..0,
-            self_samples: 0,
-            total_samples: 0,
+            nodes: vec![(ROOT, 0)],
+            self_samples: vec![0],
+            ids: HashTable::new(),
         }
     }
 }
 
 impl Growing {
     fn child(&mut self, parent: u32, label: u32) -> u32 {
-        *self.ids.entry((parent, label)).or_insert_with(|| {
-            let id = u32::try_from(self.nodes.len()).expect("no more nodes than stacks");
-            self.nodes.push(Node::new(label));
-            self.parents.push(parent);
-            id
-        })
+        let Self {
+            nodes,
+            self_samples,
+            ids,
+        } = self;
+        let node = (parent, label);
+        let next = u32::try_from(nodes.len()).expect("no more nodes than stacks");
+        let id = *ids
+            .entry(
+                FxBuildHasher.hash_one(node),
+                |&id| nodes[id as usize] == node,
+                |&id| FxBuildHasher.hash_one(nodes[id as usize]),
+            )
+            .or_insert(next)
+            .get();
+        if id == next {
+            nodes.push(node);
+            self_samples.push(0);
+        }
+        id
     }
 
     fn finish(self, labels: Labels) -> CallTree {
         let Self {
-            mut nodes, parents, ..
+            nodes,
+            self_samples,
+            ids,
         } = self;
+        drop(ids);
         let (labels, index_of) = labels.sorted();
-        for index in (0..nodes.len()).rev() {
-            let node = &mut nodes[index];
-            node.label = index_of[node.label as usize];
-            node.total_samples += node.self_samples;
-            let total = node.total_samples;
-            if index != ROOT as usize {
-                nodes[parents[index] as usize].total_samples += total;
-            }
+        let below_root = 1..nodes.len();
+
+        let mut totals = self_samples.clone();
+        for index in below_root.clone().rev() {
+            totals[nodes[index].0 as usize] += totals[index];
         }
-        let mut children: Vec<u32> = (1..).take(nodes.len() - 1).collect();
-        children.sort_unstable_by_key(|&index| {
-            let node = &nodes[index as usize];
-            let parent = parents[index as usize];
-            // Labels are numbered by name.
-            (parent, Reverse(node.total_samples), node.label)
-        });
-        let mut start = 0;
-        for same in children.chunk_by(|&a, &b| parents[a as usize] == parents[b as usize]) {
-            let end = start + same.len();
-            nodes[parents[same[0] as usize] as usize].children = start..end;
-            start = end;
+
+        // The children of each parent side by side: where those of parent p start is
+        // starts[p], and where they end is where the next one's start.
+        let mut starts = vec![0_u32; nodes.len() + 1];
+        for index in below_root.clone() {
+            starts[nodes[index].0 as usize + 1] += 1;
         }
+        for index in below_root.clone() {
+            starts[index + 1] += starts[index];
+        }
+        let mut next = starts.clone();
+        let mut order = vec![0_u32; nodes.len() - 1];
+        for (&(parent, _), index) in nodes.iter().zip(0..).skip(1) {
+            let place = &mut next[parent as usize];
+            order[*place as usize] = index;
+            *place += 1;
+        }
+        drop(next);
+        for siblings in starts.windows(2) {
+            order[siblings[0] as usize..siblings[1] as usize].sort_unstable_by_key(|&index| {
+                // Labels are numbered by name.
+                let label = index_of[nodes[index as usize].1 as usize];
+                (Reverse(totals[index as usize]), label)
+            });
+        }
+
+        let nodes = order
+            .into_iter()
+            .map(|index| {
+                let index = index as usize;
+                Node {
+                    label: index_of[nodes[index].1 as usize],
+                    children: starts[index]..starts[index + 1],
+                    self_samples: self_samples[index],
+                    total_samples: totals[index],
+                }
+            })
+            .collect();
         CallTree {
-            total_samples: nodes[ROOT as usize].total_samples,
-            roots: nodes[ROOT as usize].children.clone(),
+            total_samples: totals[ROOT as usize],
             labels,
             nodes,
-            children,
+            roots: starts[0]..starts[1],
         }
     }
 }

@@ -9,16 +9,24 @@
 //! ```
 //!
 //! The innermost frame first, a frame a line, then the samples that had this stack, then a
-//! blank line. Where there are several processes, each stack ends with its process. A name
-//! that is nothing but a number stands in quotes: it would be read as the count.
+//! blank line. Four blank lines come first: DTrace has its header there, and what reads its
+//! output passes over three lines without looking at them. Where there are several
+//! processes, each stack ends with its process. A name that is nothing but a number stands
+//! in quotes: it would be read as the count.
 
 use std::io::{self, Write};
 
 use crate::{CallTree, Profile};
 
-/// Writes the profile as blocks of stacks.
+/// What stands in the place of the four lines before DTrace's first frame.
+const HEADER: &str = "\n\n\n\n";
+
+/// Writes the profile as blocks of stacks; nothing at all where there are no samples.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let tree = CallTree::new(profile);
+    if tree.total_samples() > 0 {
+        out.write_all(HEADER.as_bytes())?;
+    }
     let mut path: Vec<&str> = Vec::new();
     for (depth, node) in tree.walk() {
         path.truncate(depth);
@@ -40,14 +48,16 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use crate::Format;
+    use inferno::collapse::Collapse;
+
     use crate::testing::{deep, empty, hostile, several_processes, small, written};
+    use crate::{Format, Profile};
 
     #[test]
     fn a_stack_is_a_block_leaf_first() {
         assert_eq!(
             written(&small(), Format::Raw),
-            "\
+            "\n\n\n\n\
 main /srv/app.js:1
 1
 
@@ -82,7 +92,7 @@ f /srv/app.js:10
     fn a_stack_ends_with_its_process_where_there_are_several() {
         let raw = written(&several_processes(), Format::Raw);
         assert_eq!(
-            raw.split("\n\n").next(),
+            raw.trim_start().split("\n\n").next(),
             Some("work /srv/app.js:3\nmain /srv/app.js:1\nnode b.js (pid 7)\n5")
         );
         assert_eq!(
@@ -94,7 +104,7 @@ f /srv/app.js:10
     #[test]
     fn hostile_names_break_no_block() {
         let raw = written(&hostile(), Format::Raw);
-        let blocks: Vec<&str> = raw.split_terminator("\n\n").collect();
+        let blocks: Vec<&str> = raw.trim_start().split_terminator("\n\n").collect();
         assert_eq!(
             blocks[..5],
             [
@@ -113,7 +123,27 @@ f /srv/app.js:10
     #[test]
     fn a_deep_stack_is_written_whole() {
         let raw = written(&deep(10_000), Format::Raw);
-        assert_eq!(raw.lines().count(), 10_000 + 5_000 + 4);
+        assert_eq!(raw.lines().count(), 4 + 10_000 + 5_000 + 4);
         assert!(raw.ends_with("f1\nf0\n1\n\n"));
+    }
+
+    /// The folded stacks that inferno's reader of DTrace's output makes of a profile.
+    fn collapsed(profile: &Profile) -> String {
+        let raw = written(profile, Format::Raw);
+        let mut folded = Vec::new();
+        let mut folder = inferno::collapse::dtrace::Folder::default();
+        folder.collapse(raw.as_bytes(), &mut folded).unwrap();
+        String::from_utf8(folded).unwrap()
+    }
+
+    #[test]
+    fn readers_of_dtrace_lose_no_stack() {
+        let mut folded: Vec<String> = written(&small(), Format::Folded)
+            .lines()
+            .map(Into::into)
+            .collect();
+        folded.sort_unstable();
+        assert_eq!(collapsed(&small()).lines().collect::<Vec<_>>(), folded);
+        assert_eq!(collapsed(&hostile()).lines().count(), 6);
     }
 }
