@@ -22,6 +22,9 @@ pub struct Image {
     pub code: Range<u64>,
     /// V8's embedded builtins in it; empty where it does not tell.
     pub builtins: Range<u64>,
+    /// Where each of them starts, and its name, by address; empty where the
+    /// binary has been stripped.
+    pub builtin_names: Vec<(u64, Box<str>)>,
     /// `interpreter::Bytecodes::kBytecodeSizes`
     pub bytecode_sizes: Option<Vec<u8>>,
     /// The addresses of the fields of V8's `Version`, by name.
@@ -123,6 +126,10 @@ impl Image {
                 }
                 continue;
             }
+            if let Some(name) = name.strip_prefix("Builtins_") {
+                image.builtin_names.push((symbol.address(), name.into()));
+                continue;
+            }
             match name {
                 BLOB => blob = Some(symbol.address()),
                 BLOB_DATA => blob_data = Some(symbol.address()),
@@ -147,6 +154,8 @@ impl Image {
         {
             image.builtins = start..start.saturating_add(size);
         }
+        image.builtin_names.sort_unstable();
+        image.builtin_names.dedup_by_key(|(address, _)| *address);
         image.metadata = values.into_iter().collect();
         Ok(image)
     }

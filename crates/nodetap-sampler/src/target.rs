@@ -32,6 +32,8 @@ pub struct Target {
     pub bytecode_sizes: Option<BytecodeSizes>,
     /// The code of V8's embedded builtins; empty where it is not known.
     pub builtins: Addresses,
+    /// Where each of them starts, and its name, by address.
+    pub builtin_names: Vec<(u64, Box<str>)>,
     /// The code of the module that V8 is in (builtins included).
     pub code: Addresses,
     /// Its memory.
@@ -201,9 +203,27 @@ impl Target {
             layout,
             bytecode_sizes: image.bytecode_sizes.as_deref().and_then(BytecodeSizes::new),
             builtins: moved(&image.builtins),
+            builtin_names: image
+                .builtin_names
+                .into_iter()
+                .map(|(address, name)| (address.wrapping_add(bias), name))
+                .collect(),
             code: moved(&image.code),
             memory,
         })
+    }
+
+    /// The name of the embedded builtin that `pc` is in, without `Builtins_`,
+    /// and where it starts. `None` outside of them and where names are missing.
+    pub fn builtin_at(&self, pc: u64) -> Option<(&str, u64)> {
+        if !self.builtins.contains(&pc) {
+            return None;
+        }
+        let after = self
+            .builtin_names
+            .partition_point(|(start, _)| *start <= pc);
+        let (start, name) = self.builtin_names[..after].last()?;
+        Some((name, *start))
     }
 
     /// What the sampler's walker must know of this process.

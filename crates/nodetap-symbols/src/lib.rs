@@ -1,1 +1,4 @@
-//! nodetap-symbols
+//! Raw stacks in, named frames out.
+
+pub mod js;
+pub mod stack;

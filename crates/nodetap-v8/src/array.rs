@@ -11,29 +11,38 @@ const MAX_BYTES: i32 = 64 << 20;
 const LENGTH: u32 = 8;
 const ELEMENTS: u32 = 16;
 
+/// `kWeakHeapObjectTag` in `include/v8-internal.h`.
+const WEAK_TAG: u64 = 3;
+
 impl Heap<'_> {
-    /// The elements of a `FixedArray` or `TrustedFixedArray` (which
-    /// `DeoptimizationData` is).
+    /// The elements of a `FixedArray`.
     ///
     /// # Errors
     /// Where `array` is none, is too large or cannot be read.
     pub fn fixed_array(&self, array: Tagged) -> Result<Vec<Tagged>, Error> {
-        let types = &self.layout.types;
-        let found = self.instance_type(array)?;
-        let known = [
-            Some(types.fixed_array),
-            types.trusted_fixed_array,
-            types.protected_fixed_array,
-        ];
-        if !known.contains(&Some(found)) {
-            return Err(Error::Type {
-                expected: "a FixedArray",
-                found,
-            });
-        }
+        self.expect(array, self.layout.types.fixed_array, "a FixedArray")?;
+        self.elements(array)
+    }
+
+    /// The elements of an array of tagged words whose own type the metadata
+    /// does not always tell (`ProtectedFixedArray`, `WeakFixedArray`): the
+    /// caller checks what is in it. Weak references are made strong.
+    ///
+    /// # Errors
+    /// Where it is too large for an array, or cannot be read.
+    pub fn elements(&self, array: Tagged) -> Result<Vec<Tagged>, Error> {
         let length = self.array_length(array, 8)?;
         let words = self.memory.words(array.field(ELEMENTS)?, length)?;
-        Ok(words.into_iter().map(Tagged).collect())
+        Ok(words
+            .into_iter()
+            .map(|word| {
+                Tagged(if word & 3 == WEAK_TAG {
+                    word & !2
+                } else {
+                    word
+                })
+            })
+            .collect())
     }
 
     /// The bytes of a `ByteArray` or `TrustedByteArray`.

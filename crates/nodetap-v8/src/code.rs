@@ -9,6 +9,10 @@ use crate::vlq::Vlq;
 /// of bytecode (`max_optimized_bytecode_size`).
 const MAX_SCAN: u64 = 4 << 20;
 
+/// Bytes of a `Code` object that all its fields of interest are in; at least
+/// that many follow its start in every version.
+const CODE_HEADER: usize = 64;
+
 /// What compiled a piece of code (`src/objects/code-kind.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CodeKind {
@@ -116,18 +120,28 @@ impl Heap<'_> {
     pub fn code(&self, object: Tagged) -> Result<Code, Error> {
         let layout = &self.layout.code;
         self.expect(object, self.layout.types.code, "a Code")?;
-        let start = match layout.instruction_start {
-            Some(offset) => self.memory.u64(object.field(offset)?)?,
-            None => object.field(layout.instructions)?,
+        // All at once: this is asked often.
+        let address = object.address()?;
+        let mut header = [0; CODE_HEADER];
+        self.memory.read(address, &mut header)?;
+        let u32_at = |offset: u32| -> u32 {
+            let at = offset as usize;
+            u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"))
         };
-        let flags = self.memory.u32(object.field(layout.flags)?)?;
+        let u64_at = |offset: u32| -> u64 {
+            let at = offset as usize;
+            u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"))
+        };
         Ok(Code {
             object,
-            start,
-            size: self.memory.u32(object.field(layout.instruction_size)?)?,
-            kind: self.code_kind(flags & layout.kind_mask),
-            data: self.tagged(object.field(layout.deoptimization_or_interpreter_data)?)?,
-            table: self.tagged(object.field(layout.position_table)?)?,
+            start: match layout.instruction_start {
+                Some(offset) => u64_at(offset),
+                None => address + u64::from(layout.instructions),
+            },
+            size: u32_at(layout.instruction_size),
+            kind: self.code_kind(u32_at(layout.flags) & layout.kind_mask),
+            data: Tagged(u64_at(layout.deoptimization_or_interpreter_data)),
+            table: Tagged(u64_at(layout.position_table)),
         })
     }
 

@@ -81,7 +81,9 @@ impl Heap<'_> {
     /// Where it has none, or it cannot be read.
     pub fn deoptimization_data(&self, code: &Code) -> Result<DeoptimizationData, Error> {
         let indices = &self.layout.code.deoptimization;
-        let data = self.fixed_array(code.data)?;
+        // Its own type differs from version to version; what is in it is
+        // checked instead.
+        let data = self.elements(code.data)?;
         let element = |index: u32| {
             data.get(index as usize)
                 .copied()
@@ -94,6 +96,11 @@ impl Heap<'_> {
             // `SharedFunctionInfoWrapper.shared_info`
             shared = self.tagged(shared.field(8)?)?;
         }
+        self.expect(
+            shared,
+            self.layout.types.shared_function_info,
+            "a SharedFunctionInfo",
+        )?;
         let positions = self.byte_array(element(indices.inlining_positions)?)?;
         // A `PodArray<InliningPosition>`: a 64-bit position, a 32-bit index,
         // 32 bits of padding (`src/codegen/source-position.h`).
@@ -109,7 +116,7 @@ impl Heap<'_> {
         let literals = if inlining_positions.is_empty() {
             Vec::new()
         } else {
-            self.fixed_array(element(indices.literal_array)?)?
+            self.elements(element(indices.literal_array)?)?
         };
         Ok(DeoptimizationData {
             shared,

@@ -54,10 +54,6 @@ pub struct InstanceTypes {
     /// Since V8 12.
     pub trusted_byte_array: Option<u16>,
     pub fixed_array: u16,
-    /// Since V8 12.
-    pub trusted_fixed_array: Option<u16>,
-    /// Since V8 13.
-    pub protected_fixed_array: Option<u16>,
     /// Since V8 13: holds a `SharedFunctionInfo` for trusted objects.
     pub shared_function_info_wrapper: Option<u16>,
     pub uncompiled_data_first: u16,

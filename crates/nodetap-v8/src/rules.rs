@@ -133,8 +133,6 @@ fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
         byte_array: ask.instance_type("ByteArray")?,
         trusted_byte_array: ask.metadata.instance_type("TrustedByteArray"),
         fixed_array: ask.instance_type("FixedArray")?,
-        trusted_fixed_array: ask.metadata.instance_type("TrustedFixedArray"),
-        protected_fixed_array: ask.metadata.instance_type("ProtectedFixedArray"),
         shared_function_info_wrapper: ask.metadata.instance_type("SharedFunctionInfoWrapper"),
         uncompiled_data_first: first,
         uncompiled_data_last: last,

@@ -1,0 +1,147 @@
+//! Compiled code found so far, checked again before it is relied on.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use nodetap_v8::bytecode::BytecodeSizes;
+use nodetap_v8::code::{Code, CodeKind};
+use nodetap_v8::deoptimization::DeoptimizationData;
+use nodetap_v8::source_position::Entry;
+use nodetap_v8::{Heap, Tagged};
+use rustc_hash::FxHashMap;
+
+/// A code object and what was decoded of it.
+#[derive(Debug)]
+pub struct CachedCode {
+    /// The object.
+    pub code: Code,
+    /// Of this code alone; another code at the same place has another number.
+    pub generation: u32,
+    /// What its pcs mean.
+    pub details: Details,
+    /// Its instructions up to the constants; empty where unreadable.
+    pub instructions: Vec<u8>,
+}
+
+/// What the pcs of a piece of code mean.
+#[derive(Debug)]
+pub enum Details {
+    /// Machine code of Maglev or TurboFan.
+    Optimized {
+        /// Source positions by offset.
+        positions: Vec<Entry>,
+        /// What was inlined.
+        data: DeoptimizationData,
+    },
+    /// Baseline code.
+    Baseline {
+        /// Where each bytecode's code ends; see `Heap::baseline_ends`.
+        ends: Vec<u32>,
+        /// The bytecodes' offsets, in order; empty where they aren't known.
+        offsets: Vec<u32>,
+    },
+    /// Code of no JavaScript function, or one that could not be read.
+    Other,
+}
+
+/// The code objects of a process by where they start.
+#[derive(Default)]
+pub struct CodeCache {
+    codes: BTreeMap<u64, (Rc<CachedCode>, u64)>,
+    /// Where no code was found, by pc, and when.
+    misses: FxHashMap<u64, u64>,
+    generation: u32,
+    map_hint: Option<Tagged>,
+}
+
+impl CodeCache {
+    /// The code that contains `pc`. What was found before `epoch` is looked at
+    /// again: V8 may have freed or moved it since.
+    pub fn at(
+        &mut self,
+        heap: &Heap<'_>,
+        sizes: Option<&BytecodeSizes>,
+        pc: u64,
+        epoch: u64,
+    ) -> Option<Rc<CachedCode>> {
+        if let Some((&start, (cached, checked))) = self.codes.range_mut(..=pc).next_back()
+            && cached.code.contains(pc)
+        {
+            if *checked == epoch || heap.code(cached.code.object) == Ok(cached.code) {
+                *checked = epoch;
+                return Some(cached.clone());
+            }
+            self.codes.remove(&start);
+        }
+        if self.misses.get(&pc) == Some(&epoch) {
+            return None;
+        }
+        match heap.code_at(pc, &mut self.map_hint) {
+            Ok(code) => Some(self.insert(heap, sizes, code, epoch)),
+            Err(error) => {
+                tracing::debug!(pc = format!("{pc:#x}"), %error, "no code");
+                self.misses.insert(pc, epoch);
+                None
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        heap: &Heap<'_>,
+        sizes: Option<&BytecodeSizes>,
+        code: Code,
+        epoch: u64,
+    ) -> Rc<CachedCode> {
+        self.generation += 1;
+        let end = code.start + u64::from(code.size);
+        let overlapping: Vec<u64> = self
+            .codes
+            .range(..end)
+            .rev()
+            .take_while(|(_, (other, _))| {
+                other.code.start + u64::from(other.code.size) > code.start
+            })
+            .map(|(&start, _)| start)
+            .collect();
+        for start in overlapping {
+            self.codes.remove(&start);
+        }
+        let details = details(heap, sizes, &code).unwrap_or_else(|error| {
+            tracing::debug!(?code, %error, "code not read");
+            Details::Other
+        });
+        let cached = Rc::new(CachedCode {
+            code,
+            generation: self.generation,
+            details,
+            instructions: heap
+                .memory
+                .bytes(code.start, code.size.min(16 << 20) as usize)
+                .unwrap_or_default(),
+        });
+        self.codes.insert(code.start, (cached.clone(), epoch));
+        cached
+    }
+}
+
+fn details(
+    heap: &Heap<'_>,
+    sizes: Option<&BytecodeSizes>,
+    code: &Code,
+) -> Result<Details, nodetap_v8::Error> {
+    Ok(match code.kind {
+        CodeKind::Maglev | CodeKind::Turbofan => Details::Optimized {
+            positions: heap.code_positions(code)?,
+            data: heap.deoptimization_data(code)?,
+        },
+        CodeKind::Baseline => Details::Baseline {
+            ends: heap.baseline_ends(code)?,
+            offsets: match sizes {
+                Some(sizes) => sizes.offsets(&heap.bytecodes(code.data)?),
+                None => Vec::new(),
+            },
+        },
+        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Other => Details::Other,
+    })
+}

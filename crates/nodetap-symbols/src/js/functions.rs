@@ -1,0 +1,159 @@
+//! Which function a frame runs, and what it is called: read once, kept by
+//! identity.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nodetap_profile::Position;
+use nodetap_sampler::raw::FrameRecord;
+use nodetap_v8::{Error, FunctionId, Heap, LineColumn, Script, Tagged};
+use rustc_hash::FxHashMap;
+
+/// A function as the walker saw it at the tick: addresses, which hold only
+/// for that moment, and the ids that tell whether they still hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FunctionKey {
+    shared: Tagged,
+    script: Tagged,
+    id: FunctionId,
+}
+
+impl FunctionKey {
+    /// The function of a frame; `None` where the walker read none.
+    pub fn of_record(record: &FrameRecord) -> Option<FunctionKey> {
+        let shared = Tagged(record.shared);
+        let script = Tagged(record.script);
+        (shared.is_heap_object() && script.is_heap_object()).then_some(FunctionKey {
+            shared,
+            script,
+            id: FunctionId {
+                script: record.script_id as i32,
+                literal: record.literal_id as i32,
+            },
+        })
+    }
+}
+
+/// What is known of a function.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FunctionInfo {
+    /// What identifies it; `None` for V8's builtins and API functions.
+    pub id: Option<FunctionId>,
+    /// Its name, `(anonymous)` where V8 knows none.
+    pub name: Arc<str>,
+    /// Its script, likewise `None`.
+    pub script: Option<Rc<ScriptInfo>>,
+    /// Where it starts, in UTF-16 units from the script's start.
+    pub start: Option<u32>,
+}
+
+impl FunctionInfo {
+    /// The place of the UTF-16 unit at `offset` in its script.
+    pub fn locate(&self, offset: Option<u32>) -> Option<Position> {
+        let LineColumn { line, column } = self.script.as_ref()?.script.locate(offset?)?;
+        Position::new(line, column)
+    }
+}
+
+/// A script, and its path as frames show it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ScriptInfo {
+    script: Script,
+    /// Its path or URL, a leading `file://` removed; `None` where V8 has none.
+    pub file: Option<Arc<str>>,
+}
+
+/// The functions and scripts read so far.
+#[derive(Default)]
+pub struct Functions {
+    functions: FxHashMap<FunctionKey, Option<Rc<FunctionInfo>>>,
+    scripts: FxHashMap<(Tagged, i32), Rc<ScriptInfo>>,
+}
+
+impl Functions {
+    /// The function of `key`, if what stands at its address still is it.
+    pub fn get(&mut self, heap: &Heap<'_>, key: FunctionKey) -> Option<Rc<FunctionInfo>> {
+        if let Some(known) = self.functions.get(&key) {
+            return known.clone();
+        }
+        let info = match self.read(heap, key) {
+            Ok(info) => Some(Rc::new(info)),
+            Err(error) => {
+                tracing::debug!(?key, %error, "function not read");
+                None
+            }
+        };
+        self.functions.insert(key, info.clone());
+        info
+    }
+
+    /// The function whose `SharedFunctionInfo` is at `shared` now.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn at(
+        &mut self,
+        heap: &Heap<'_>,
+        shared: Tagged,
+    ) -> Result<Option<Rc<FunctionInfo>>, Error> {
+        let Some(id) = heap.function_id(shared)? else {
+            return Ok(None);
+        };
+        let script = heap.tagged(shared.field(heap.layout.shared.script)?)?;
+        Ok(self.get(heap, FunctionKey { shared, script, id }))
+    }
+
+    fn read(&mut self, heap: &Heap<'_>, key: FunctionKey) -> Result<FunctionInfo, Error> {
+        let function = heap.function(key.shared)?;
+        let Some(script) = function.script else {
+            return Ok(FunctionInfo {
+                id: None,
+                name: name_or_anonymous(function.name),
+                script: None,
+                start: None,
+            });
+        };
+        let script = self.script(heap, script, key.id.script)?;
+        // Last: all of the above was read while the program ran. It is the
+        // function of the tick if its identity is, now that it has been read.
+        if heap.function_id(key.shared)? != Some(key.id) {
+            return Err(Error::Unbelievable("another function by now"));
+        }
+        Ok(FunctionInfo {
+            id: Some(key.id),
+            name: name_or_anonymous(function.name),
+            script: Some(script),
+            start: function.start_position,
+        })
+    }
+
+    fn script(
+        &mut self,
+        heap: &Heap<'_>,
+        script: Tagged,
+        id: i32,
+    ) -> Result<Rc<ScriptInfo>, Error> {
+        if let Some(known) = self.scripts.get(&(script, id)) {
+            return Ok(known.clone());
+        }
+        let read = heap.script(script)?;
+        if read.id != id {
+            return Err(Error::Unbelievable("another script by now"));
+        }
+        let path = read.name.strip_prefix("file://").unwrap_or(&read.name);
+        let info = Rc::new(ScriptInfo {
+            file: (!path.is_empty()).then(|| path.into()),
+            script: read,
+        });
+        self.scripts.insert((script, id), info.clone());
+        Ok(info)
+    }
+}
+
+fn name_or_anonymous(name: String) -> Arc<str> {
+    if name.is_empty() {
+        "(anonymous)".into()
+    } else {
+        name.into()
+    }
+}

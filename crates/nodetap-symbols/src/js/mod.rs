@@ -1,0 +1,323 @@
+//! Naming of V8's frames.
+//!
+//! What a frame runs is told by its pc: the interpreter's entry (then its
+//! slots name function, bytecode and offset), compiled code (then the code
+//! object does), or one of V8's builtins. A frame whose identity does not
+//! check out is `(unknown)`, never a guess.
+
+mod code_cache;
+mod functions;
+mod top;
+
+use std::rc::Rc;
+
+use nodetap_profile::{Frame, Kind, Position, Tier};
+use nodetap_sampler::raw::FrameRecord;
+use nodetap_sampler::target::Target;
+use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
+use nodetap_v8::source_position::{self, Entry};
+use nodetap_v8::{FunctionId, Heap, Tagged};
+use rustc_hash::FxHashMap;
+
+use code_cache::{CachedCode, CodeCache, Details};
+use functions::{FunctionInfo, FunctionKey, Functions};
+pub use top::Top;
+
+/// What V8 shows for a function that could not be identified.
+const UNKNOWN: &str = "(unknown)";
+
+/// A function's name is not looked for again in bytecode without positions
+/// before that many polls.
+const RETRY_EPOCHS: u64 = 20;
+
+/// Names V8's frames of one process.
+pub struct JsNames {
+    functions: Functions,
+    codes: CodeCache,
+    tables: FxHashMap<(Tagged, FunctionKey), PositionTable>,
+    /// Counts the batches of samples; nothing mutable is believed across them.
+    epoch: u64,
+}
+
+struct PositionTable {
+    entries: Option<Rc<Vec<Entry>>>,
+    length: u32,
+    read_at: u64,
+}
+
+/// Whose pc it is: a thread's own, or a return address on the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PcKind {
+    /// The instruction that executes next.
+    Own,
+    /// The instruction after a call.
+    Return,
+}
+
+/// The frames that one physical frame stands for, innermost first: more than
+/// one where functions were inlined.
+pub type Frames = Vec<Frame>;
+
+impl JsNames {
+    /// Nothing known yet.
+    pub fn new() -> JsNames {
+        JsNames {
+            functions: Functions::default(),
+            codes: CodeCache::default(),
+            tables: FxHashMap::default(),
+            epoch: 1,
+        }
+    }
+
+    /// Tells that time has passed: what can change in the target is checked
+    /// again before it is used.
+    pub fn next_epoch(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// The function that the slots of `record` name, if it is one.
+    pub fn function(&mut self, target: &Target, record: &FrameRecord) -> Option<Rc<FunctionInfo>> {
+        let heap = Heap::new(&target.memory, &target.layout);
+        self.functions.get(&heap, FunctionKey::of_record(record)?)
+    }
+
+    /// The compiled code that `pc` is in.
+    pub fn code(&mut self, target: &Target, pc: u64) -> Option<Rc<CachedCode>> {
+        let heap = Heap::new(&target.memory, &target.layout);
+        self.codes
+            .at(&heap, target.bytecode_sizes.as_ref(), pc, self.epoch)
+    }
+
+    /// An interpreted frame. `raw_offset` is the bytecode offset as V8 counts
+    /// it, from the frame's slot or the interpreter's register.
+    pub fn interpreted(
+        &mut self,
+        target: &Target,
+        record: &FrameRecord,
+        raw_offset: Option<i64>,
+    ) -> Frame {
+        let heap = Heap::new(&target.memory, &target.layout);
+        let position = raw_offset
+            .and_then(|raw| heap.bytecode_offset(raw))
+            .and_then(|offset| self.bytecode_position(&heap, record, offset));
+        self.js_frame(&heap, record, position, Tier::Interpreted)
+    }
+
+    fn js_frame(
+        &mut self,
+        heap: &Heap<'_>,
+        record: &FrameRecord,
+        script_offset: Option<u32>,
+        tier: Tier,
+    ) -> Frame {
+        let function = FunctionKey::of_record(record).and_then(|key| self.functions.get(heap, key));
+        match function {
+            Some(function) => function_frame(&function, script_offset, Some(tier), false),
+            None => Frame {
+                tier: Some(tier),
+                ..Frame::new(Kind::Js, UNKNOWN)
+            },
+        }
+    }
+
+    /// Where the bytecode at `offset` of the function of `record` stands in
+    /// its script, in UTF-16 units.
+    fn bytecode_position(
+        &mut self,
+        heap: &Heap<'_>,
+        record: &FrameRecord,
+        offset: u32,
+    ) -> Option<u32> {
+        let array = Tagged(record.bytecode_array);
+        let key = FunctionKey::of_record(record)?;
+        let table = match self.tables.get(&(array, key)) {
+            // V8 may collect the positions later than it made the bytecode.
+            Some(table) if table.entries.is_some() || self.epoch < table.read_at + RETRY_EPOCHS => {
+                table
+            }
+            _ => {
+                let read = heap
+                    .bytecode_length(array)
+                    .and_then(|length| Ok((length, heap.bytecode_positions(array)?)));
+                let (length, entries) = read.ok()?;
+                let table = PositionTable {
+                    entries: entries.map(Rc::new),
+                    length,
+                    read_at: self.epoch,
+                };
+                self.tables
+                    .entry((array, key))
+                    .insert_entry(table)
+                    .into_mut()
+            }
+        };
+        if offset >= table.length {
+            return None;
+        }
+        source_position::lookup(table.entries.as_ref()?, i64::from(offset))?.script_offset
+    }
+
+    /// The frames of compiled code at `pc`, innermost first. `None` where
+    /// `pc` is in no code of a JavaScript function.
+    pub fn compiled(
+        &mut self,
+        target: &Target,
+        record: &FrameRecord,
+        pc: u64,
+        kind: PcKind,
+    ) -> Option<Frames> {
+        let code = self.code(target, pc)?;
+        let heap = Heap::new(&target.memory, &target.layout);
+        let offset = (pc - code.code.start) as u32;
+        match &code.details {
+            Details::Baseline { ends, offsets } => {
+                // A return address is the end of the call's code or after.
+                let end = match kind {
+                    PcKind::Return => offset,
+                    PcKind::Own => offset + 1,
+                };
+                let position = baseline_bytecode_index(ends, end)
+                    .and_then(|index| offsets.get(index).copied())
+                    .and_then(|offset| self.bytecode_position(&heap, record, offset));
+                Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
+            }
+            Details::Optimized { .. } => Some(self.optimized(&heap, record, &code, offset, kind)),
+            Details::Other if code.code.kind == CodeKind::RegExp => {
+                Some(vec![Frame::new(Kind::Pseudo, "(regexp)")])
+            }
+            Details::Other => match tier(code.code.kind) {
+                Some(tier) => Some(vec![self.js_frame(&heap, record, None, tier)]),
+                None => None,
+            },
+        }
+    }
+
+    fn optimized(
+        &mut self,
+        heap: &Heap<'_>,
+        record: &FrameRecord,
+        code: &CachedCode,
+        offset: u32,
+        kind: PcKind,
+    ) -> Frames {
+        let tier = tier(code.code.kind).unwrap_or(Tier::Optimized);
+        let Details::Optimized { positions, data } = &code.details else {
+            return vec![self.js_frame(heap, record, None, tier)];
+        };
+        let at = match kind {
+            PcKind::Return => i64::from(offset) - 1,
+            PcKind::Own => i64::from(offset),
+        };
+        let stack = source_position::lookup(positions, at)
+            .and_then(|position| data.inlining_stack(position).ok())
+            .unwrap_or_default();
+        let mut frames = Frames::with_capacity(stack.len());
+        let mut functions = Vec::with_capacity(stack.len());
+        for inlined in &stack {
+            match self.functions.at(heap, inlined.shared) {
+                Ok(Some(function)) => functions.push((function, inlined.script_offset)),
+                // A builtin that was inlined (Array.prototype.forEach) has no
+                // script, and no place in one.
+                Ok(None) => {}
+                Err(_) => {
+                    functions.clear();
+                    break;
+                }
+            }
+        }
+        // The outermost must be the function that the frame itself names, or
+        // this is not the code that the frame ran.
+        let own = FunctionKey::of_record(record).and_then(|key| self.functions.get(heap, key));
+        let same = match (&own, functions.last()) {
+            (Some(own), Some((outermost, _))) => own.id == outermost.id,
+            _ => false,
+        };
+        if !same {
+            return vec![self.js_frame(heap, record, None, tier)];
+        }
+        let last = functions.len() - 1;
+        for (index, (function, script_offset)) in functions.iter().enumerate() {
+            frames.push(function_frame(
+                function,
+                *script_offset,
+                Some(tier),
+                index < last,
+            ));
+        }
+        frames
+    }
+
+    /// The function of `record`, which is one of a script; where in it is not
+    /// known.
+    pub fn function_of(&mut self, target: &Target, record: &FrameRecord) -> Frame {
+        match self.function(target, record) {
+            Some(function) => function_frame(&function, None, None, false),
+            None => Frame::new(Kind::Js, UNKNOWN),
+        }
+    }
+
+    /// What identifies the function whose compiled code `pc` is in.
+    pub fn function_compiled_at(
+        &mut self,
+        target: &Target,
+        record: &FrameRecord,
+        pc: u64,
+    ) -> Option<Option<FunctionId>> {
+        let code = self.code(target, pc)?;
+        let heap = Heap::new(&target.memory, &target.layout);
+        match &code.details {
+            Details::Optimized { data, .. } => {
+                Some(self.functions.at(&heap, data.shared).ok()??.id)
+            }
+            Details::Baseline { .. } if code.code.data.0 == record.bytecode_array => {
+                Some(self.function(target, record)?.id)
+            }
+            _ => None,
+        }
+    }
+
+    /// The function that optimized `code` was compiled for, at its start: what
+    /// a thread runs that has not yet made its frame, or given it up already.
+    pub fn code_function(&mut self, target: &Target, code: &CachedCode) -> Option<Frame> {
+        let heap = Heap::new(&target.memory, &target.layout);
+        let Details::Optimized { data, .. } = &code.details else {
+            return None;
+        };
+        let function = self.functions.at(&heap, data.shared).ok()??;
+        Some(function_frame(&function, None, tier(code.code.kind), false))
+    }
+}
+
+impl Default for JsNames {
+    fn default() -> Self {
+        JsNames::new()
+    }
+}
+
+fn tier(kind: CodeKind) -> Option<Tier> {
+    match kind {
+        CodeKind::Baseline => Some(Tier::Baseline),
+        CodeKind::Maglev => Some(Tier::Maglev),
+        CodeKind::Turbofan => Some(Tier::Optimized),
+        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Other => None,
+    }
+}
+
+fn function_frame(
+    function: &FunctionInfo,
+    script_offset: Option<u32>,
+    tier: Option<Tier>,
+    inlined: bool,
+) -> Frame {
+    let Some(script) = &function.script else {
+        return Frame::new(Kind::Builtin, function.name.clone());
+    };
+    Frame {
+        file: script.file.clone(),
+        position: function.locate(script_offset),
+        function_position: function.locate(function.start),
+        tier,
+        inlined,
+        ..Frame::new(Kind::Js, function.name.clone())
+    }
+}

@@ -1,0 +1,301 @@
+//! From a raw stack to its named frames, whatever they are.
+
+use std::rc::Rc;
+
+use nodetap_profile::{Frame, Kind};
+use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
+use nodetap_sampler::target::Target;
+use rustc_hash::FxHashMap;
+
+use crate::js::{JsNames, PcKind, Top};
+
+/// What a pc is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place<'a> {
+    /// The code that interpreted frames return to.
+    Interpreter,
+    /// A bytecode's handler.
+    Handler(&'a str),
+    /// Another of V8's embedded builtins.
+    Builtin(&'a str),
+    /// A mapped file: C++ and C.
+    Native,
+    /// Memory that belongs to no file: compiled by V8, presumably.
+    Compiled,
+}
+
+/// What the mappings of the process say of a pc.
+pub trait NativeCode {
+    /// Whether `pc` is in executable memory.
+    fn is_executable(&mut self, pc: u64) -> bool;
+    /// Whether `pc` is in the mapping of a file.
+    fn is_native(&mut self, pc: u64) -> bool;
+    /// The frame of native code at `pc`.
+    fn frame(&mut self, pc: u64, kind: PcKind) -> Frame;
+}
+
+/// Names the stacks of one process.
+pub struct StackNames {
+    js: JsNames,
+    builtin_code: FxHashMap<u64, Rc<[u8]>>,
+}
+
+impl StackNames {
+    /// Nothing known yet.
+    pub fn new() -> StackNames {
+        StackNames {
+            js: JsNames::new(),
+            builtin_code: FxHashMap::default(),
+        }
+    }
+
+    /// Tells that time has passed; see [`JsNames::next_epoch`].
+    pub fn next_epoch(&mut self) {
+        self.js.next_epoch();
+    }
+
+    /// The frames of `sample` in user mode, innermost first.
+    pub fn frames(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        sample: &RawSampleRef<'_>,
+    ) -> Vec<Frame> {
+        let mut frames = Vec::with_capacity(sample.frames.len() + 8);
+        let Some((top, callers)) = sample.frames.split_first() else {
+            return frames;
+        };
+        self.top(target, native, sample, top, &mut frames);
+        for record in callers {
+            self.caller(target, native, record, record.pc, &mut frames);
+        }
+        frames
+    }
+
+    /// A frame that waits for a call to return to `pc`.
+    fn caller(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        record: &FrameRecord,
+        pc: u64,
+        frames: &mut Vec<Frame>,
+    ) {
+        // The call may be the last instruction of its function.
+        match place(target, native, pc.wrapping_sub(1)) {
+            Place::Interpreter => {
+                frames.push(self.js.interpreted(target, record, slot_offset(record)));
+            }
+            Place::Handler(name) | Place::Builtin(name) => {
+                frames.push(Frame::new(Kind::Builtin, name));
+            }
+            Place::Native => frames.push(native.frame(pc, PcKind::Return)),
+            Place::Compiled => {
+                if let Some(named) = self.js.compiled(target, record, pc, PcKind::Return) {
+                    frames.extend(named);
+                } else {
+                    frames.push(unnamed_code());
+                }
+            }
+        }
+    }
+
+    fn top(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        sample: &RawSampleRef<'_>,
+        record: &FrameRecord,
+        frames: &mut Vec<Frame>,
+    ) {
+        let pc = record.pc;
+        match place(target, native, pc) {
+            Place::Interpreter => match self.top_of_builtin(target, sample, pc) {
+                Top::Own => {
+                    frames.push(self.js.interpreted(target, record, slot_offset(record)));
+                }
+                Top::Caller { return_address } => {
+                    self.resume(target, native, record, return_address, frames);
+                }
+            },
+            Place::Handler(name) => {
+                frames.push(Frame::new(Kind::Builtin, name));
+                if self.is_script_function(target, record) {
+                    let offset = live_offset(sample, record).or_else(|| slot_offset(record));
+                    frames.push(self.js.interpreted(target, record, offset));
+                }
+            }
+            Place::Builtin(name) => {
+                frames.push(Frame::new(Kind::Builtin, name));
+                if self.is_script_function(target, record) {
+                    let caller = self.find_return(target, native, sample, record);
+                    self.resume(target, native, record, caller, frames);
+                }
+            }
+            Place::Native => {
+                frames.push(native.frame(pc, PcKind::Own));
+                // C++ without a frame, called by JavaScript directly. Its
+                // frame could as well hold what only looks like a function,
+                // so the call's return address must be there too.
+                if self.is_script_function(target, record)
+                    && let Some(caller) = self.find_return(target, native, sample, record)
+                {
+                    self.resume(target, native, record, Some(caller), frames);
+                }
+            }
+            Place::Compiled => self.top_of_compiled(target, native, sample, record, frames),
+        }
+    }
+
+    fn top_of_compiled(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        sample: &RawSampleRef<'_>,
+        record: &FrameRecord,
+        frames: &mut Vec<Frame>,
+    ) {
+        let Some(code) = self.js.code(target, record.pc) else {
+            frames.push(unnamed_code());
+            return;
+        };
+        let offset = (record.pc - code.code.start) as usize;
+        match Top::of(&code.instructions, offset, sample) {
+            Top::Own => match self.js.compiled(target, record, record.pc, PcKind::Own) {
+                Some(named) => frames.extend(named),
+                None => frames.push(unnamed_code()),
+            },
+            Top::Caller { return_address } => {
+                frames.extend(self.js.code_function(target, &code));
+                self.resume(target, native, record, return_address, frames);
+            }
+        }
+    }
+
+    /// The frame of `record`, whose pc is not the thread's but was found to be
+    /// `return_address`.
+    fn resume(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        record: &FrameRecord,
+        return_address: Option<u64>,
+        frames: &mut Vec<Frame>,
+    ) {
+        if let Some(pc) = return_address {
+            self.caller(target, native, record, pc, frames);
+        } else if self.is_script_function(target, record) {
+            // Its function is certain; where in it is not.
+            frames.push(self.js.function_of(target, record));
+        }
+    }
+
+    /// Whether the slots of `record` name a function of a script.
+    fn is_script_function(&mut self, target: &Target, record: &FrameRecord) -> bool {
+        self.js
+            .function(target, record)
+            .is_some_and(|function| function.script.is_some())
+    }
+
+    /// Where the function that `record` names will go on: the innermost
+    /// return address between the stack pointer and its frame that is in that
+    /// function's code.
+    fn find_return(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        sample: &RawSampleRef<'_>,
+        record: &FrameRecord,
+    ) -> Option<u64> {
+        let words = record.fp.checked_sub(sample.registers.rsp)? / 8;
+        let own = self.js.function(target, record)?;
+        for &word in sample.stack.iter().take(words.min(64) as usize) {
+            if !native.is_executable(word) {
+                continue;
+            }
+            match place(target, native, word.wrapping_sub(1)) {
+                Place::Interpreter => return Some(word),
+                Place::Compiled => {
+                    let frames = self.js.function_compiled_at(target, record, word);
+                    if frames.is_some_and(|function| function == own.id) {
+                        return Some(word);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn top_of_builtin(&mut self, target: &Target, sample: &RawSampleRef<'_>, pc: u64) -> Top {
+        let Some((_, start)) = target.builtin_at(pc) else {
+            return Top::Own;
+        };
+        let code = self.builtin_code.entry(start).or_insert_with(|| {
+            use nodetap_v8::Memory;
+            let mut bytes = vec![0; 1024];
+            match target.memory.read(start, &mut bytes) {
+                Ok(()) => bytes.into(),
+                Err(_) => Rc::from([]),
+            }
+        });
+        Top::of(code, (pc - start) as usize, sample)
+    }
+}
+
+impl Default for StackNames {
+    fn default() -> Self {
+        StackNames::new()
+    }
+}
+
+/// Compiled code that V8 does not describe any more.
+fn unnamed_code() -> Frame {
+    Frame::new(Kind::Native, "(unknown code)")
+}
+
+fn place<'a>(target: &'a Target, native: &mut dyn NativeCode, pc: u64) -> Place<'a> {
+    if target.builtins.contains(&pc) {
+        return match target.builtin_at(pc) {
+            Some((name, _)) if is_interpreter_entry(name) => Place::Interpreter,
+            Some((name, _)) if name.ends_with("Handler") => Place::Handler(name),
+            Some((name, _)) => Place::Builtin(name),
+            None => Place::Builtin("(builtin)"),
+        };
+    }
+    if target.code.contains(&pc) || native.is_native(pc) {
+        Place::Native
+    } else {
+        Place::Compiled
+    }
+}
+
+/// The builtins that interpreted frames are frames of
+/// (`IsInterpreterFramePc` in `src/execution/frames.cc`).
+fn is_interpreter_entry(name: &str) -> bool {
+    name.starts_with("InterpreterEntryTrampoline")
+        || matches!(
+            name,
+            "InterpreterEnterAtBytecode"
+                | "InterpreterEnterAtNextBytecode"
+                | "BaselineOrInterpreterEnterAtBytecode"
+                | "BaselineOrInterpreterEnterAtNextBytecode"
+        )
+}
+
+/// The bytecode offset in a frame's slot: up to date where it called something.
+fn slot_offset(record: &FrameRecord) -> Option<i64> {
+    nodetap_v8::Tagged(record.bytecode_offset)
+        .to_smi()
+        .map(i64::from)
+}
+
+/// The bytecode offset in the interpreter's register while a handler runs
+/// (`kInterpreterBytecodeOffsetRegister` is r9, `…ArrayRegister` r12 in
+/// `src/codegen/x64/register-x64.h`).
+fn live_offset(sample: &RawSampleRef<'_>, record: &FrameRecord) -> Option<i64> {
+    let registers = sample.registers;
+    // A handler is free to use both for something else after it read them.
+    (registers.r12 == record.bytecode_array && registers.r9 < 1 << 30)
+        .then_some(registers.r9 as i64)
+}
