@@ -13,7 +13,7 @@ mod lines;
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, PaletteMap};
-use inferno::flamegraph::{Options, from_lines};
+use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use self::colors::Class;
 use self::legend::Legend;
@@ -63,6 +63,8 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     options.palette_map = Some(&mut palette);
     options.bgcolors = Some(BackgroundColor::Grey);
     options.min_width = MIN_WIDTH;
+    // A label begins with the function's name, which tells more than the path behind it.
+    options.text_truncate_direction = TextTruncateDirection::Right;
     options.count_name = "samples".into();
     // Sorted lines would tear a frame in two where another's name starts with its name
     // (`f a.js:1 5`, `f a.js:10 7`, `f a.js:1;g 3`). In this mode inferno takes lines in the

@@ -84,6 +84,7 @@ fn title_subtitle_and_legend_say_what_it_is() {
         legend(&svg),
         ["optimized", "baseline", "interpreted", "native", "other"]
     );
+    assert!(svg.contains("var truncate_text_right = true;"));
     assert!(svg.ends_with("</svg></svg>\n"));
 }
 
