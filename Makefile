@@ -1,0 +1,52 @@
+# Building, testing and showing nodetap. `make help` lists what there is.
+
+PREFIX ?= /usr/local
+export NODETAP_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/nodetap
+
+# One static file that can be copied to any server. The target is named even though it
+# is this machine's own, so that the flag does not reach build scripts and proc macros.
+TRIPLE := x86_64-unknown-linux-gnu
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+CARGO_FLAGS := --locked --release --target $(TRIPLE)
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET_DIR)/$(TRIPLE)/release/nodetap
+
+# Profiling another process takes root; building does not.
+ifneq ($(shell id -u),0)
+SUDO := sudo
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo env NODETAP_CACHE=$(NODETAP_CACHE)
+endif
+
+.DELETE_ON_ERROR:
+.PHONY: help demo build install test lint bench-walk tools clean
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: build ## profiles a small program for five seconds and shows where it was
+	@scripts/demo.sh $(BINARY) $(SUDO)
+
+build: tools ## builds the static release binary
+	cargo build $(CARGO_FLAGS) --package nodetap
+
+install: $(if $(wildcard $(BINARY)),,build) ## copies the binary to PREFIX/bin (default /usr/local/bin)
+	install -D --mode=755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/nodetap
+
+test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs them all
+	@scripts/fetch-nodes.sh
+	@scripts/fetch-test-programs.sh
+	cargo test $(CARGO_FLAGS) --workspace
+
+lint: tools ## formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+bench-walk: build ## what sampling costs: the walk in the kernel, nodetap's own CPU and memory
+	@scripts/fetch-nodes.sh
+	@$(SUDO) "$$(command -v node)" scripts/bench-walk.js $(BINARY) $(NODETAP_CACHE)/nodes
+
+tools:
+	@scripts/install-packages.sh
+
+clean: ## removes what was built
+	cargo clean

@@ -1,0 +1,69 @@
+//! What the tests on real Node.js processes share.
+//!
+//! They profile the official binaries that `make test` puts into the cache, one target
+//! at a time: a recording says what share of the machine a thread had, and the machines
+//! that run these tests have two cores.
+
+#![allow(
+    dead_code,
+    reason = "each test file uses its own part of what is shared"
+)]
+
+pub mod recording;
+pub mod target;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The Node.js versions that are tested on, each the last of its line.
+pub const NODE_VERSIONS: [&str; 5] = ["18.20.8", "20.20.2", "22.23.3", "24.21.0", "26.10.0"];
+
+/// The folder where `make test` keeps what it fetches.
+pub fn cache() -> PathBuf {
+    let own = std::env::var_os("NODETAP_CACHE").map(PathBuf::from);
+    let shared = || {
+        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache");
+        base.unwrap_or_else(home).join("nodetap")
+    };
+    own.unwrap_or_else(shared)
+}
+
+/// The binary of a Node.js version.
+pub fn node(version: &str) -> PathBuf {
+    cached(&Path::new("nodes").join(version).join("bin/node"))
+}
+
+/// The `node_modules` folder with the real programs that are profiled.
+pub fn programs() -> PathBuf {
+    cached(Path::new("programs/node_modules"))
+}
+
+fn cached(path: &Path) -> PathBuf {
+    let path = cache().join(path);
+    assert!(
+        path.exists(),
+        "{} is missing: `make test` fetches what the tests need",
+        path.display()
+    );
+    path
+}
+
+/// A program of `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name);
+    assert!(path.exists(), "no fixture {}", path.display());
+    path
+}
+
+/// Waits until no other test measures, in this process or another, and keeps others
+/// waiting until what is returned is dropped.
+pub fn one_at_a_time() -> File {
+    let path = cache().join("tests.lock");
+    let file = File::create(&path)
+        .unwrap_or_else(|error| panic!("cannot create {}: {error}", path.display()));
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("flock");
+    file
+}

@@ -1,0 +1,208 @@
+//! What nodetap recorded, read back from the JSON it wrote.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::target::Target;
+
+/// A recording as the `json` format has it.
+#[derive(Debug, Deserialize)]
+pub struct Recording {
+    pub nodetap: u32,
+    pub sampler: String,
+    pub rate_hz: u32,
+    pub start: String,
+    pub duration_ms: f64,
+    pub lost: u64,
+    pub truncated: u64,
+    pub incomplete: u64,
+    pub processes: Vec<Process>,
+    pub threads: Vec<Thread>,
+    pub frames: Vec<Frame>,
+    pub stacks: Vec<Vec<usize>>,
+    pub samples: Vec<(u64, usize, usize)>,
+    /// What nodetap wrote to stderr.
+    #[serde(skip)]
+    pub notes: String,
+    /// The share of a core that the target's main thread had while it was recorded.
+    #[serde(skip)]
+    pub main_thread_share: f64,
+}
+
+/// A process of a recording.
+#[derive(Debug, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    pub command: Vec<String>,
+    pub node: String,
+    pub v8: String,
+}
+
+/// A thread of a recording.
+#[derive(Debug, Deserialize)]
+pub struct Thread {
+    pub pid: u32,
+    pub tid: u32,
+    pub name: String,
+}
+
+/// A frame of a recording.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frame {
+    pub kind: String,
+    pub function: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub column: Option<u32>,
+    pub function_line: Option<u32>,
+    pub function_column: Option<u32>,
+    pub tier: Option<String>,
+    #[serde(default)]
+    pub inlined: bool,
+}
+
+impl Frame {
+    pub fn is_js(&self) -> bool {
+        self.kind == "js"
+    }
+
+    /// Whether this frame says what it is.
+    pub fn has_name(&self) -> bool {
+        let name = self.function.trim();
+        !(name.is_empty() || name.starts_with("(unknown") || name.starts_with("0x"))
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |n: Option<u32>| n.map_or("?".to_owned(), |n| n.to_string());
+        write!(
+            f,
+            "{} {}:{}:{} (function at {}:{}; {} {}{})",
+            self.function,
+            self.file.as_deref().unwrap_or("-"),
+            number(self.line),
+            number(self.column),
+            number(self.function_line),
+            number(self.function_column),
+            self.kind,
+            self.tier.as_deref().unwrap_or("-"),
+            if self.inlined { " inlined" } else { "" },
+        )
+    }
+}
+
+/// A recording that is under way.
+pub struct Running {
+    nodetap: Child,
+    folder: TempDir,
+    cpu: Duration,
+    clock: Instant,
+}
+
+/// Records a target with `nodetap record -p PID -d SECONDS -f json` and more options.
+pub fn record(target: &Target, seconds: f64, options: &[&str]) -> Recording {
+    start(target, seconds, options).finish(target)
+}
+
+/// Starts to record a target.
+pub fn start(target: &Target, seconds: f64, options: &[&str]) -> Running {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (cpu, clock) = (target.main_thread_cpu(), Instant::now());
+    let nodetap = Command::new(env!("CARGO_BIN_EXE_nodetap"))
+        .args(["record", "-f", "json", "-p", &target.pid().to_string()])
+        .args(["-d", &seconds.to_string(), "-o"])
+        .arg(folder.path().join("recording.json"))
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cannot run nodetap");
+    Running {
+        nodetap,
+        folder,
+        cpu,
+        clock,
+    }
+}
+
+impl Running {
+    /// Waits for the recording's end and reads it.
+    pub fn finish(self, target: &Target) -> Recording {
+        let output = self.nodetap.wait_with_output().expect("wait");
+        let cpu = target.main_thread_cpu() - self.cpu;
+        let clock = self.clock.elapsed();
+        let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success(),
+            "nodetap record: {}\n{notes}",
+            output.status
+        );
+        assert_eq!(output.stdout, b"", "the result goes to the file");
+        let path = self.folder.path().join("recording.json");
+        let text = fs::read_to_string(path).expect("nodetap wrote its output");
+        let mut recording: Recording = serde_json::from_str(&text).expect("the JSON of a record");
+        recording.notes = notes;
+        recording.main_thread_share = cpu.as_secs_f64() / clock.as_secs_f64();
+        recording
+    }
+}
+
+impl Recording {
+    /// The stacks of a thread, outermost first, with how often each was taken.
+    pub fn stacks_of(&self, tid: u32) -> Vec<(Vec<&Frame>, u64)> {
+        let mut counts = BTreeMap::new();
+        for &(_, thread, stack) in &self.samples {
+            if self.threads[thread].tid == tid {
+                *counts.entry(stack).or_insert(0) += 1;
+            }
+        }
+        let frames = |stack: usize| self.stacks[stack].iter().map(|&frame| &self.frames[frame]);
+        counts
+            .into_iter()
+            .map(|(stack, count)| (frames(stack).collect(), count))
+            .collect()
+    }
+
+    /// How many samples of a thread have a stack of which `holds` is true.
+    pub fn count(&self, tid: u32, holds: impl Fn(&[&Frame]) -> bool) -> u64 {
+        let stacks = self.stacks_of(tid);
+        let counts = stacks.iter().filter(|(stack, _)| holds(stack));
+        counts.map(|(_, count)| count).sum()
+    }
+
+    /// How many samples were taken of a thread.
+    pub fn samples_of(&self, tid: u32) -> u64 {
+        self.count(tid, |_| true)
+    }
+
+    /// When the recording began.
+    pub fn started(&self) -> SystemTime {
+        let start: jiff::Timestamp = self.start.parse().expect("RFC 3339");
+        start.into()
+    }
+
+    /// How long it took.
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.duration_ms / 1000.0)
+    }
+
+    /// Fails unless a thread that had `share` of a core was sampled as often as the rate
+    /// promises: at least 95 %, and not more often than there were ticks.
+    pub fn assert_sampled(&self, tid: u32, share: f64) {
+        let expected = f64::from(self.rate_hz) * self.duration().as_secs_f64() * share;
+        let taken = self.samples_of(tid) as f64;
+        assert!(
+            (0.95 * expected..=1.05 * expected).contains(&taken),
+            "{taken} samples of thread {tid}, expected {expected:.0}\n{}",
+            self.notes
+        );
+    }
+}

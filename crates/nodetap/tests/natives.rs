@@ -1,0 +1,133 @@
+//! Native and kernel frames: what they are called, and what stands for them where they
+//! were not asked for.
+
+mod common;
+
+use common::recording::{Frame, Recording, record};
+use common::target::Target;
+
+/// How many frames of a kind were seen, and how many of these have a name.
+fn named(recording: &Recording, kind: &str) -> (u64, u64) {
+    let (mut named, mut all) = (0, 0);
+    for &(_, _, stack) in &recording.samples {
+        let frames = recording.stacks[stack].iter();
+        for frame in frames.map(|&frame| &recording.frames[frame]) {
+            if frame.kind == kind {
+                all += 1;
+                named += u64::from(frame.has_name());
+            }
+        }
+    }
+    (named, all)
+}
+
+/// The function that JavaScript called last, and what is above it.
+fn top<'a>(stack: &'a [&'a Frame]) -> Option<(&'a str, &'a [&'a Frame])> {
+    let last = stack.iter().rposition(|frame| frame.is_js())?;
+    Some((&stack[last].function, &stack[last + 1..]))
+}
+
+/// Fails unless some sample of `function` has a frame above it of which `holds` is true.
+fn assert_above(recording: &Recording, tid: u32, function: &str, holds: impl Fn(&Frame) -> bool) {
+    let stacks = recording.stacks_of(tid);
+    let tops: Vec<_> = stacks.iter().filter_map(|(stack, _)| top(stack)).collect();
+    let mut above = tops.iter().filter(|(name, _)| *name == function);
+    assert!(
+        above.any(|(_, frames)| frames.iter().any(|frame| holds(frame))),
+        "not above {function}; there is {:#?}",
+        above
+            .flat_map(|(_, frames)| frames.iter().map(|frame| &frame.function))
+            .collect::<Vec<_>>()
+    );
+}
+
+fn native_frames(version: &str) {
+    let _alone = common::one_at_a_time();
+    let target = Target::start(version, &[], "native.js", &[]).wait_until_ready();
+    let pid = target.pid();
+    let recording = record(&target, 2.0, &["--native"]);
+    let (with_name, all) = named(&recording, "native");
+    assert!(all > 1000, "{all} native frames");
+    assert!(
+        (all - with_name) * 100 < all,
+        "{with_name} of {all} have a name"
+    );
+    let has = |part: &'static str| move |frame: &Frame| frame.function.contains(part);
+    assert_above(&recording, pid, "derive", has("PBKDF2"));
+    assert_above(&recording, pid, "compress", has("deflate"));
+    assert_above(&recording, pid, "serialize", has("Json"));
+    // Outermost is the program's own start.
+    let whole = recording.count(pid, |stack| {
+        let mut natives = stack.iter().take_while(|frame| frame.kind == "native");
+        natives.any(|frame| frame.function == "main")
+    });
+    let all = recording.samples_of(pid);
+    assert!(whole * 10 > all * 8, "{whole} of {all} stacks reach main");
+
+    // Without --native the same code is one pseudo frame.
+    let recording = record(&target, 2.0, &[]);
+    assert_eq!(named(&recording, "native"), (0, 0));
+    let is =
+        |name: &'static str| move |frame: &Frame| frame.kind == "pseudo" && frame.function == name;
+    assert_above(&recording, pid, "derive", is("(program)"));
+    assert_above(&recording, pid, "match", is("(regexp)"));
+    for (stack, _) in recording.stacks_of(pid) {
+        let pseudo = stack.iter().filter(|frame| frame.kind == "pseudo").count();
+        assert!(pseudo <= 1, "{stack:#?}");
+        assert!(
+            pseudo == 0 || stack.last().is_some_and(|top| top.kind == "pseudo"),
+            "{stack:#?}"
+        );
+    }
+}
+
+fn kernel_frames(version: &str) {
+    let _alone = common::one_at_a_time();
+    let target = Target::start(version, &[], "syscalls.js", &[]).wait_until_ready();
+    let pid = target.pid();
+    let recording = record(&target, 1.5, &["--native", "--kernel"]);
+    let (with_name, all) = named(&recording, "kernel");
+    assert!(all > 1000, "{all} kernel frames");
+    assert!(
+        (all - with_name) * 100 < all,
+        "{with_name} of {all} have a name"
+    );
+    assert_above(&recording, pid, "readSync", |frame| {
+        frame.kind == "kernel" && frame.function.contains("read")
+    });
+    // The kernel is inside: nothing of the program is above it.
+    for (stack, _) in recording.stacks_of(pid) {
+        let first = stack.iter().position(|frame| frame.kind == "kernel");
+        let kernel = &stack[first.unwrap_or(stack.len())..];
+        assert!(
+            kernel.iter().all(|frame| frame.kind == "kernel"),
+            "{stack:#?}"
+        );
+    }
+
+    let recording = record(&target, 1.0, &[]);
+    assert_eq!(named(&recording, "kernel"), (0, 0));
+}
+
+/// The tests of one Node.js version.
+macro_rules! on {
+    ($module:ident, $version:literal) => {
+        mod $module {
+            #[test]
+            fn native_frames() {
+                super::native_frames($version);
+            }
+
+            #[test]
+            fn kernel_frames() {
+                super::kernel_frames($version);
+            }
+        }
+    };
+}
+
+on!(node_18, "18.20.8");
+on!(node_20, "20.20.2");
+on!(node_22, "22.23.3");
+on!(node_24, "24.21.0");
+on!(node_26, "26.10.0");

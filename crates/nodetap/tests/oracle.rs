@@ -1,0 +1,325 @@
+//! What nodetap says of a stack against what V8 says of it.
+//!
+//! The fixture `oracle` collects, at the innermost point of a chain of calls, its own
+//! call sites (`Error.prepareStackTrace`): every frame's script, line and column. Then
+//! it spins right there. What the functions are called and where they start is asked of
+//! V8's own CPU profiler, in another run of the same program under `--cpu-prof`.
+//!
+//! Of the samples of that thread, 99 in 100 must be exactly this stack.
+
+mod common;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use common::recording::{Frame, Recording, record};
+use common::target::Target;
+use serde::Deserialize;
+
+/// How V8 is made to run the chain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    /// As it comes: the chain is called once, the spinner gets hot.
+    Cold,
+    /// Nothing but the interpreter, also while the ticks fall.
+    Interpreted,
+    /// Baseline code for everything.
+    Baseline,
+    /// The chain ran until it had been optimized.
+    Warm,
+}
+
+impl Mode {
+    fn flags(self, version: &str) -> &'static [&'static str] {
+        // Maglev came with V8 11, and 18 refuses the flag.
+        let has_maglev = !version.starts_with("18.");
+        match (self, has_maglev) {
+            (Mode::Cold | Mode::Warm, _) => &[],
+            (Mode::Interpreted, true) => &["--no-opt", "--no-sparkplug", "--no-maglev"],
+            (Mode::Interpreted, false) => &["--no-opt", "--no-sparkplug"],
+            (Mode::Baseline, true) => &["--no-opt", "--always-sparkplug", "--no-maglev"],
+            (Mode::Baseline, false) => &["--no-opt", "--always-sparkplug"],
+        }
+    }
+
+    /// Whether the recording shows that the mode did what it is there for.
+    fn assert_reached(self, recording: &Recording) {
+        let js = || recording.frames.iter().filter(|frame| frame.is_js());
+        let has = |tier: &str| js().any(|frame| frame.tier.as_deref() == Some(tier));
+        let fits = match self {
+            Mode::Cold => has("interpreted"),
+            Mode::Interpreted => js().all(|frame| frame.tier.as_deref() == Some("interpreted")),
+            Mode::Baseline => has("baseline") && !has("maglev") && !has("optimized"),
+            Mode::Warm => js().any(|frame| frame.inlined) && has("optimized"),
+        };
+        assert!(fits, "{self:?}, but the frames are\n{}", list(js()));
+    }
+}
+
+/// One frame of the true stack.
+#[derive(Clone, Debug, PartialEq)]
+struct TrueFrame {
+    function: String,
+    file: Option<String>,
+    line: u32,
+    column: u32,
+    function_line: u32,
+    function_column: u32,
+}
+
+impl fmt::Display for TrueFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}:{}:{} (function at {}:{})",
+            self.function,
+            self.file.as_deref().unwrap_or("-"),
+            self.line,
+            self.column,
+            self.function_line,
+            self.function_column
+        )
+    }
+}
+
+impl TrueFrame {
+    /// Whether `frame` says of this one all that is true of it. Where exactly on its
+    /// line the innermost function is when a tick falls, nobody knows.
+    fn is(&self, frame: &Frame, innermost: bool) -> bool {
+        frame.function == self.function
+            && frame.file == self.file
+            && frame.line == Some(self.line)
+            && (innermost || frame.column == Some(self.column))
+            && frame.function_line == Some(self.function_line)
+            && frame.function_column == Some(self.function_column)
+    }
+}
+
+/// A call site as the fixture reports it, and where V8's profiler says its function is.
+#[derive(Debug, Deserialize)]
+struct CallSite {
+    file: Option<String>,
+    line: u32,
+    column: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CpuProfile {
+    nodes: Vec<ProfileNode>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProfileNode {
+    id: u32,
+    call_frame: CallFrame,
+    #[serde(default)]
+    hit_count: u64,
+    #[serde(default)]
+    children: Vec<u32>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CallFrame {
+    function_name: String,
+    /// 0-based; -1 for what is no JavaScript function.
+    line_number: i64,
+    column_number: i64,
+}
+
+impl CpuProfile {
+    /// The stack that was sampled most, outermost first.
+    fn heaviest(&self) -> Vec<CallFrame> {
+        let nodes: HashMap<u32, &ProfileNode> = self.nodes.iter().map(|n| (n.id, n)).collect();
+        let parents: HashMap<u32, u32> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.children.iter().map(|&child| (child, node.id)))
+            .collect();
+        let mut next = self.nodes.iter().max_by_key(|node| node.hit_count);
+        let mut stack = Vec::new();
+        while let Some(node) = next {
+            stack.push(node.call_frame.clone());
+            next = parents.get(&node.id).map(|parent| nodes[parent]);
+        }
+        stack.retain(|frame| frame.line_number >= 0);
+        stack.reverse();
+        stack
+    }
+}
+
+/// What V8's CPU profiler calls the functions of the stack, outermost first.
+fn ask_profiler(version: &str, arguments: &[&str]) -> Vec<CallFrame> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let status = Command::new(common::node(version))
+        .args(["--cpu-prof", "--cpu-prof-name=oracle.cpuprofile"])
+        .arg(format!("--cpu-prof-dir={}", folder.path().display()))
+        .arg(common::fixture("oracle/main.js"))
+        .args(arguments)
+        .arg("--bounded")
+        .stdout(Stdio::null())
+        .status()
+        .expect("cannot run node");
+    assert!(status.success(), "{status}");
+    let text = fs::read_to_string(folder.path().join("oracle.cpuprofile")).expect("a profile");
+    let profile: CpuProfile = serde_json::from_str(&text).expect("a .cpuprofile");
+    profile.heaviest()
+}
+
+/// The true stack, outermost first: `sites` are innermost first. The profiler may have
+/// met functions that are called from the innermost one.
+fn true_stack(mut sites: Vec<CallSite>, functions: &[CallFrame]) -> Vec<TrueFrame> {
+    sites.reverse();
+    assert!(
+        sites.len() <= functions.len(),
+        "V8's profiler does not know all of its call sites"
+    );
+    let number = |n: i64| u32::try_from(n + 1).expect("a position");
+    sites
+        .into_iter()
+        .zip(functions)
+        .map(|(site, function)| TrueFrame {
+            function: match function.function_name.as_str() {
+                "" => "(anonymous)".to_owned(),
+                name => name.to_owned(),
+            },
+            file: site.file,
+            line: site.line,
+            column: site.column,
+            function_line: number(function.line_number),
+            function_column: number(function.column_number),
+        })
+        .collect()
+}
+
+/// Whether the JavaScript frames of a sample are the true stack. The function that the
+/// spinner calls may be on top of it: all of that one is on the line where it starts.
+fn is_true(stack: &[&Frame], truth: &[TrueFrame], callee: Option<&str>) -> bool {
+    let mut js: Vec<&Frame> = stack.iter().copied().filter(|f| f.is_js()).collect();
+    let is_callee = |frame: &&Frame| {
+        callee == Some(frame.function.as_str())
+            && frame.line.is_some()
+            && frame.line == frame.function_line
+    };
+    if js.len() == truth.len() + 1 && js.last().is_some_and(is_callee) {
+        js.pop();
+    }
+    let is_right = |(i, (frame, true_frame)): (usize, (&&Frame, &TrueFrame))| {
+        true_frame.is(frame, i + 1 == truth.len())
+    };
+    js.len() == truth.len() && js.iter().zip(truth).enumerate().all(is_right)
+}
+
+fn list<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> String {
+    frames.into_iter().map(|f| format!("    {f}\n")).collect()
+}
+
+/// The frames of a wrong stack beside the true ones, from the first that is wrong on.
+fn difference(stack: &[&Frame], truth: &[TrueFrame]) -> String {
+    let js: Vec<&Frame> = stack.iter().copied().filter(|f| f.is_js()).collect();
+    let same = js
+        .iter()
+        .zip(truth)
+        .enumerate()
+        .take_while(|(i, (frame, truth_frame))| truth_frame.is(frame, i + 1 == truth.len()))
+        .count();
+    let wanted: String = truth[same..]
+        .iter()
+        .take(6)
+        .map(|frame| format!("    {frame}\n"))
+        .collect();
+    format!(
+        "  the outermost {same} of {} JavaScript frames are right ({} in the sample); then\n  true:\n{wanted}  recorded:\n{}  the whole top of the stack:\n{}",
+        truth.len(),
+        js.len(),
+        list(js[same..].iter().take(6).copied()),
+        list(stack.iter().rev().take(4).copied()),
+    )
+}
+
+/// Records the fixture and compares every sample of its main thread with the truth.
+fn check(version: &str, entry: &str, chain: &str, mode: Mode, calling: bool) {
+    let _alone = common::one_at_a_time();
+    let mut arguments = vec![entry, chain];
+    if calling {
+        arguments.push("--calling");
+    }
+    let functions = ask_profiler(version, &arguments);
+    if mode == Mode::Warm {
+        arguments.push("--warm");
+    }
+    let mut target = Target::start(version, mode.flags(version), "oracle/main.js", &arguments);
+    let sites: Vec<CallSite> = serde_json::from_str(&target.line()).expect("call sites");
+    let truth = true_stack(sites, &functions);
+
+    let recording = record(&target, 1.0, &[]);
+    assert_eq!(recording.lost, 0, "{}", recording.notes);
+    recording.assert_sampled(target.pid(), recording.main_thread_share);
+
+    let callee = calling.then_some("mix");
+    let right = recording.count(target.pid(), |stack| is_true(stack, &truth, callee));
+    let all = recording.samples_of(target.pid());
+    if (right as f64) < 0.99 * all as f64 {
+        let mut wrong = recording.stacks_of(target.pid());
+        wrong.retain(|(stack, _)| !is_true(stack, &truth, callee));
+        wrong.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let details: String = wrong
+            .iter()
+            .take(3)
+            .map(|(stack, count)| format!("{count} samples:\n{}", difference(stack, &truth)))
+            .collect();
+        panic!("{right} of {all} samples are right; of the others:\n{details}");
+    }
+    mode.assert_reached(&recording);
+}
+
+/// The tests of one Node.js version: name, entry, chain, mode, whether the spinner calls.
+macro_rules! on {
+    ($module:ident, $version:literal) => {
+        mod $module {
+            use super::Mode::*;
+
+            on! { @ $version
+                kinds_cold: "main", "kinds", Cold, false;
+                kinds_interpreted: "main", "kinds", Interpreted, false;
+                kinds_baseline: "main", "kinds", Baseline, false;
+                kinds_warm: "main", "kinds", Warm, false;
+                recursion_cold: "main", "recurse", Cold, false;
+                recursion_warm: "main", "recurse", Warm, false;
+                calling_interpreted: "main", "short", Interpreted, true;
+                calling_baseline: "main", "short", Baseline, true;
+                calling_optimized: "main", "short", Cold, true;
+                from_timeout: "timeout", "short", Cold, false;
+                from_interval: "interval", "short", Cold, false;
+                from_immediate: "immediate", "short", Cold, false;
+                from_next_tick: "nextTick", "short", Cold, false;
+                from_microtask: "microtask", "short", Cold, false;
+                from_promise: "promise", "short", Cold, false;
+                from_rejection: "rejection", "short", Cold, false;
+                from_await: "await", "short", Cold, false;
+                from_async_generator: "asyncGenerator", "short", Cold, false;
+                from_emitter: "emitter", "short", Cold, false;
+                from_callback: "callback", "short", Cold, false;
+                from_module: "module", "short", Cold, false;
+            }
+        }
+    };
+    (@ $version:literal $($name:ident: $entry:literal, $chain:literal, $mode:ident, $calling:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                super::check($version, $entry, $chain, $mode, $calling);
+            }
+        )*
+    };
+}
+
+on!(node_18, "18.20.8");
+on!(node_20, "20.20.2");
+on!(node_22, "22.23.3");
+on!(node_24, "24.21.0");
+on!(node_26, "26.10.0");

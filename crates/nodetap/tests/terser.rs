@@ -1,0 +1,81 @@
+//! A real program, terser minifying a large file: everything has a name.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::recording::{Frame, Recording, record};
+use common::target::Target;
+
+/// How often each frame that `chosen` picks was seen, over all samples.
+fn occurrences(recording: &Recording, chosen: impl Fn(&Frame) -> bool) -> BTreeMap<&Frame, u64> {
+    let mut seen = BTreeMap::new();
+    for &(_, _, stack) in &recording.samples {
+        let frames = recording.stacks[stack].iter();
+        for frame in frames.map(|&frame| &recording.frames[frame]) {
+            if chosen(frame) {
+                *seen.entry(frame).or_insert(0) += 1;
+            }
+        }
+    }
+    seen
+}
+
+fn check(version: &str) {
+    let _alone = common::one_at_a_time();
+    let modules = common::programs();
+    let arguments = [modules.to_str().expect("UTF-8")];
+    let target = Target::start(version, &[], "minify.js", &arguments).wait_until_ready();
+    let recording = record(&target, 6.0, &["--native"]);
+
+    assert_eq!(recording.lost, 0, "{}", recording.notes);
+    recording.assert_sampled(target.pid(), recording.main_thread_share);
+    // The recording is of what it is meant to be of.
+    let of_terser = recording.count(target.pid(), |stack| {
+        let mut files = stack.iter().filter_map(|frame| frame.file.as_deref());
+        files.any(|file| file.contains("/terser/"))
+    });
+    let all = recording.samples_of(target.pid());
+    assert!(of_terser * 10 > all * 9, "{of_terser} of {all} in terser");
+
+    let unknown = occurrences(&recording, |frame| {
+        frame.is_js() && (!frame.has_name() || frame.file.is_none() || frame.line.is_none())
+    });
+    assert!(
+        unknown.is_empty(),
+        "JavaScript functions that are not known:\n{unknown:#?}"
+    );
+
+    let others = occurrences(&recording, |frame| !frame.is_js());
+    let nameless = occurrences(&recording, |frame| !frame.is_js() && !frame.has_name());
+    let (all, without) = (others.values().sum::<u64>(), nameless.values().sum::<u64>());
+    assert!(
+        without * 100 < all,
+        "{without} of {all} other frames have no name:\n{nameless:#?}"
+    );
+}
+
+#[test]
+fn node_18() {
+    check("18.20.8");
+}
+
+#[test]
+fn node_20() {
+    check("20.20.2");
+}
+
+#[test]
+fn node_22() {
+    check("22.23.3");
+}
+
+#[test]
+fn node_24() {
+    check("24.21.0");
+}
+
+#[test]
+fn node_26() {
+    check("26.10.0");
+}
