@@ -18,6 +18,8 @@ pub struct Image {
     pub metadata: Metadata,
     /// The address of the file's first byte.
     pub first_address: u64,
+    /// Its executable segments: where in the file, and at which address.
+    pub segments: Vec<Segment>,
     /// Its largest executable segment.
     pub code: Range<u64>,
     /// V8's embedded builtins in it; empty where it does not tell.
@@ -31,6 +33,15 @@ pub struct Image {
     pub version_symbols: FxHashMap<&'static str, u64>,
     /// The address of `node::per_process::metadata`.
     pub node_metadata: Option<u64>,
+}
+
+/// An executable segment of a binary.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Its place in the file.
+    pub file: Range<u64>,
+    /// The address of its first byte.
+    pub address: u64,
 }
 
 /// Why a binary could not be read.
@@ -89,12 +100,23 @@ impl Image {
             }),
             ..Image::default()
         };
-        if let Some(code) = loaded()
+        image.segments = loaded()
             .filter(|segment| segment.p_flags(endian).0 & PF_X.0 != 0)
-            .max_by_key(|segment| segment.p_memsz(endian))
-        {
-            let start = code.p_vaddr(endian);
-            image.code = start..start.saturating_add(code.p_memsz(endian));
+            .map(|segment| {
+                let start = segment.p_offset(endian);
+                Segment {
+                    file: start..start.saturating_add(segment.p_filesz(endian)),
+                    address: segment.p_vaddr(endian),
+                }
+            })
+            .collect();
+        let largest = image
+            .segments
+            .iter()
+            .max_by_key(|segment| segment.file.end - segment.file.start);
+        if let Some(code) = largest {
+            let size = code.file.end - code.file.start;
+            image.code = code.address..code.address.saturating_add(size);
         }
         // The bytes that the binary has for an address.
         let data = |address: u64, length: u64| -> Option<&[u8]> {

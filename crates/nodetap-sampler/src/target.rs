@@ -8,6 +8,7 @@ use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::layout::UnknownLayout;
 use nodetap_v8::{Layout, Memory};
 
+use crate::builtins::Builtins;
 use crate::ebpf::shared::ProcessConfig;
 use crate::image::{Image, ImageError};
 use crate::memory::ProcessMemory;
@@ -30,10 +31,8 @@ pub struct Target {
     pub layout: Layout,
     /// The length of each bytecode, where the binary tells.
     pub bytecode_sizes: Option<BytecodeSizes>,
-    /// The code of V8's embedded builtins; empty where it is not known.
-    pub builtins: Addresses,
-    /// Where each of them starts, and its name, by address.
-    pub builtin_names: Vec<(u64, Box<str>)>,
+    /// V8's embedded builtins.
+    pub builtins: Builtins,
     /// The code of the module that V8 is in (builtins included).
     pub code: Addresses,
     /// Its memory.
@@ -168,8 +167,9 @@ impl Target {
             if image.metadata.is_empty() {
                 continue;
             }
-            let bias = path.start.wrapping_sub(image.first_address);
-            return Target::with_image(pid, command, memory, image, bias);
+            let mut target = Target::with_image(pid, command, memory, image, path.start)?;
+            target.builtins.find_copies(&maps, &path.mapped_as);
+            return Ok(target);
         }
         Err(TargetError::NotNode { pid, command })
     }
@@ -179,8 +179,9 @@ impl Target {
         command: Vec<String>,
         memory: ProcessMemory,
         image: Image,
-        bias: u64,
+        start: u64,
     ) -> Result<Target, TargetError> {
+        let bias = start.wrapping_sub(image.first_address);
         let unknown = |source| TargetError::UnknownV8 { pid, source };
         let missing = |what: &str| {
             unknown(UnknownLayout::Missing {
@@ -202,37 +203,20 @@ impl Target {
             v8_version,
             layout,
             bytecode_sizes: image.bytecode_sizes.as_deref().and_then(BytecodeSizes::new),
-            builtins: moved(&image.builtins),
-            builtin_names: image
-                .builtin_names
-                .into_iter()
-                .map(|(address, name)| (address.wrapping_add(bias), name))
-                .collect(),
             code: moved(&image.code),
+            builtins: Builtins::new(&image, bias),
             memory,
         })
     }
 
-    /// The name of the embedded builtin that `pc` is in, without `Builtins_`,
-    /// and where it starts. `None` outside of them and where names are missing.
-    pub fn builtin_at(&self, pc: u64) -> Option<(&str, u64)> {
-        if !self.builtins.contains(&pc) {
-            return None;
-        }
-        let after = self
-            .builtin_names
-            .partition_point(|(start, _)| *start <= pc);
-        let (start, name) = self.builtin_names[..after].last()?;
-        Some((name, *start))
-    }
-
     /// What the sampler's walker must know of this process.
     pub fn config(&self, max_depth: u32) -> ProcessConfig {
+        let builtins = self.builtins.in_binary();
         ProcessConfig {
             native_start: self.code.start,
             native_end: self.code.end,
-            builtins_start: self.builtins.start,
-            builtins_end: self.builtins.end,
+            builtins_start: builtins.start,
+            builtins_end: builtins.end,
             function_shared: self.layout.function_shared,
             shared_script: self.layout.shared.script,
             shared_literal_id: self.layout.shared.function_literal_id,

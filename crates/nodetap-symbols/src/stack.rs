@@ -228,9 +228,10 @@ impl StackNames {
     }
 
     fn top_of_builtin(&mut self, target: &Target, sample: &RawSampleRef<'_>, pc: u64) -> Top {
-        let Some((_, start)) = target.builtin_at(pc) else {
+        let Some(builtin) = target.builtins.at(pc) else {
             return Top::Own;
         };
+        let start = pc - builtin.offset;
         let code = self.builtin_code.entry(start).or_insert_with(|| {
             use nodetap_v8::Memory;
             let mut bytes = vec![0; 1024];
@@ -255,11 +256,11 @@ fn unnamed_code() -> Frame {
 }
 
 fn place<'a>(target: &'a Target, native: &mut dyn NativeCode, pc: u64) -> Place<'a> {
-    if target.builtins.contains(&pc) {
-        return match target.builtin_at(pc) {
-            Some((name, _)) if is_interpreter_entry(name) => Place::Interpreter,
-            Some((name, _)) if name.ends_with("Handler") => Place::Handler(name),
-            Some((name, _)) => Place::Builtin(name),
+    if let Some(builtin) = target.builtins.at(pc) {
+        return match builtin.name {
+            Some(name) if is_interpreter_entry(name) => Place::Interpreter,
+            Some(name) if name.ends_with("Handler") => Place::Handler(name),
+            Some(name) => Place::Builtin(name),
             None => Place::Builtin("(builtin)"),
         };
     }

@@ -11,7 +11,7 @@ mod top;
 
 use std::rc::Rc;
 
-use nodetap_profile::{Frame, Kind, Position, Tier};
+use nodetap_profile::{Frame, Kind, Tier};
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::{CodeKind, baseline_bytecode_index};

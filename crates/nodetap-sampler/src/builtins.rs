@@ -1,0 +1,101 @@
+//! V8's embedded builtins: machine code in the binary itself.
+//!
+//! V8 may map them a second time, near the code it compiles, so that calls to
+//! them are short (`CodeRange::RemapEmbeddedBuiltins` in
+//! `src/heap/code-range.cc`). Both places are known here.
+
+use std::ops::Range;
+use std::path::Path;
+
+use procfs::process::{MMPermissions, MMapPath, MemoryMaps};
+
+use crate::image::{Image, Segment};
+
+/// Where the builtins are in a process, and what they are called.
+#[derive(Debug, Default)]
+pub struct Builtins {
+    /// As linked.
+    linked: Range<u64>,
+    /// What the loader added to that.
+    bias: u64,
+    /// Where they are mapped besides: the range, and what to take from an
+    /// address in it to get the linked one.
+    copies: Vec<(Range<u64>, u64)>,
+    names: Vec<(u64, Box<str>)>,
+    segments: Vec<Segment>,
+}
+
+/// One builtin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Builtin<'a> {
+    /// Its name in V8's source; `None` where the binary does not tell.
+    pub name: Option<&'a str>,
+    /// How far into its code.
+    pub offset: u64,
+}
+
+impl Builtins {
+    pub(crate) fn new(image: &Image, bias: u64) -> Builtins {
+        Builtins {
+            linked: image.builtins.clone(),
+            bias,
+            copies: Vec::new(),
+            names: image.builtin_names.clone(),
+            segments: image.segments.clone(),
+        }
+    }
+
+    /// Looks through the mappings of `binary` for further copies.
+    pub fn find_copies(&mut self, maps: &MemoryMaps, binary: &Path) {
+        self.copies.clear();
+        for map in maps {
+            let MMapPath::Path(path) = &map.pathname else {
+                continue;
+            };
+            if path != binary || !map.perms.contains(MMPermissions::EXECUTE) {
+                continue;
+            }
+            let (start, end) = map.address;
+            for segment in &self.segments {
+                // The linked address of the mapping's first byte.
+                let Some(into) = map.offset.checked_sub(segment.file.start) else {
+                    continue;
+                };
+                let linked = segment.address + into;
+                let delta = start.wrapping_sub(linked);
+                let from = self.linked.start.max(linked);
+                let to = self.linked.end.min(linked.saturating_add(end - start));
+                if from < to && map.offset < segment.file.end && delta != self.bias {
+                    self.copies
+                        .push((from.wrapping_add(delta)..to.wrapping_add(delta), delta));
+                }
+            }
+        }
+    }
+
+    /// Where they are in the binary as loaded.
+    pub fn in_binary(&self) -> Range<u64> {
+        self.linked.start.wrapping_add(self.bias)..self.linked.end.wrapping_add(self.bias)
+    }
+
+    /// The builtin that `pc` is in.
+    pub fn at(&self, pc: u64) -> Option<Builtin<'_>> {
+        let linked = if self.in_binary().contains(&pc) {
+            pc.wrapping_sub(self.bias)
+        } else {
+            let (_, delta) = self.copies.iter().find(|(range, _)| range.contains(&pc))?;
+            pc.wrapping_sub(*delta)
+        };
+        let after = self.names.partition_point(|(start, _)| *start <= linked);
+        Some(match self.names[..after].last() {
+            Some((start, name)) => Builtin {
+                name: Some(name),
+                offset: linked - start,
+            },
+            None => Builtin {
+                name: None,
+                offset: linked - self.linked.start,
+            },
+        })
+    }
+}
