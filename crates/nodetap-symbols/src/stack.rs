@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use nodetap_profile::{Frame, Kind};
+use nodetap_profile::{Frame, FrameId, Kind, Profile};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
+use nodetap_v8::code::CodeKind;
 use rustc_hash::FxHashMap;
 
 use crate::js::{JsNames, PcKind, Top};
@@ -38,6 +39,39 @@ pub trait NativeCode {
 pub struct StackNames {
     js: JsNames,
     builtin_code: FxHashMap<u64, Rc<[u8]>>,
+    cache: FxHashMap<PhysicalFrame, Named>,
+    /// Counts the batches of samples.
+    epoch: u64,
+}
+
+/// All that decides what a frame is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct PhysicalFrame {
+    record: FrameRecord,
+    pc: u64,
+    /// Of the compiled code that `pc` is in, 0 elsewhere.
+    generation: u32,
+}
+
+/// The frames that a physical frame stands for, innermost first.
+struct Named {
+    frames: Box<[FrameId]>,
+    /// Until which epoch that holds.
+    until: u64,
+}
+
+/// For how many batches a frame without its place is kept as it is: V8 may
+/// tell the place later.
+const RETRY_EPOCHS: u64 = 20;
+
+/// What naming a stack needs besides the stack.
+pub struct Context<'a> {
+    /// The process.
+    pub target: &'a Target,
+    /// Its native code.
+    pub native: &'a mut dyn NativeCode,
+    /// Where frames are kept.
+    pub profile: &'a mut Profile,
 }
 
 impl StackNames {
@@ -46,30 +80,109 @@ impl StackNames {
         StackNames {
             js: JsNames::new(),
             builtin_code: FxHashMap::default(),
+            cache: FxHashMap::default(),
+            epoch: 1,
         }
     }
 
-    /// Tells that time has passed; see [`JsNames::next_epoch`].
-    pub fn next_epoch(&mut self) {
-        self.js.next_epoch();
+    /// Begins another batch of samples; see [`JsNames::begin_batch`].
+    pub fn begin_batch(&mut self, target: &Target) {
+        self.js.begin_batch(target);
+        self.epoch += 1;
     }
 
-    /// The frames of `sample` in user mode, innermost first.
-    pub fn frames(
+    /// Names the frames of `sample` in user mode, innermost first, into
+    /// `frames`.
+    pub fn name(
         &mut self,
-        target: &Target,
-        native: &mut dyn NativeCode,
+        context: &mut Context<'_>,
         sample: &RawSampleRef<'_>,
-    ) -> Vec<Frame> {
-        let mut frames = Vec::with_capacity(sample.frames.len() + 8);
+        frames: &mut Vec<FrameId>,
+    ) {
         let Some((top, callers)) = sample.frames.split_first() else {
-            return frames;
+            return;
         };
-        self.top(target, native, sample, top, &mut frames);
+        let mut named = Vec::new();
+        self.top(context.target, context.native, sample, top, &mut named);
+        frames.extend(
+            named
+                .into_iter()
+                .map(|frame| context.profile.intern_frame(frame)),
+        );
         for record in callers {
-            self.caller(target, native, record, record.pc, &mut frames);
+            self.cached_caller(context, record, frames);
         }
-        frames
+    }
+
+    /// A caller's frame, named before or now.
+    fn cached_caller(
+        &mut self,
+        context: &mut Context<'_>,
+        record: &FrameRecord,
+        frames: &mut Vec<FrameId>,
+    ) {
+        let pc = record.pc;
+        let key = self.key(context, record, pc);
+        if let Some(known) = self.cache.get(&key)
+            && self.epoch <= known.until
+        {
+            frames.extend_from_slice(&known.frames);
+            return;
+        }
+        let mut named = Vec::new();
+        self.caller(context.target, context.native, record, pc, &mut named);
+        let placed = |frame: &Frame| frame.kind != Kind::Js || frame.position.is_some();
+        let until = if named.iter().all(placed) {
+            u64::MAX
+        } else {
+            self.epoch + RETRY_EPOCHS
+        };
+        let ids: Box<[FrameId]> = named
+            .into_iter()
+            .map(|frame| context.profile.intern_frame(frame))
+            .collect();
+        frames.extend_from_slice(&ids);
+        self.cache.insert(key, Named { frames: ids, until });
+    }
+
+    /// What decides how a caller's frame is called: not its slots that mean
+    /// something else in code of its kind.
+    fn key(&mut self, context: &mut Context<'_>, record: &FrameRecord, pc: u64) -> PhysicalFrame {
+        let identity = FrameRecord {
+            shared: record.shared,
+            script: record.script,
+            script_id: record.script_id,
+            literal_id: record.literal_id,
+            ..FrameRecord::default()
+        };
+        let before = pc.wrapping_sub(1);
+        let (record, generation) = match place(context.target, context.native, before) {
+            Place::Handler(_) | Place::Builtin(_) | Place::Native => (FrameRecord::default(), 0),
+            Place::Interpreter => {
+                let slots = FrameRecord {
+                    bytecode_array: record.bytecode_array,
+                    bytecode_offset: record.bytecode_offset,
+                    ..identity
+                };
+                (slots, 0)
+            }
+            Place::Compiled => match self.js.code(context.target, before) {
+                Some(code) if code.code.kind == CodeKind::Baseline => {
+                    let slots = FrameRecord {
+                        bytecode_array: record.bytecode_array,
+                        ..identity
+                    };
+                    (slots, code.generation)
+                }
+                Some(code) => (identity, code.generation),
+                None => (identity, 0),
+            },
+        };
+        PhysicalFrame {
+            record,
+            pc,
+            generation,
+        }
     }
 
     /// A frame that waits for a call to return to `pc`.

@@ -54,33 +54,45 @@ pub struct CodeCache {
     map_hint: Option<Tagged>,
 }
 
+/// The batch of samples that is being named.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Its number.
+    pub epoch: u64,
+    /// The process has ended: what was true last stays true.
+    pub ended: bool,
+}
+
 impl CodeCache {
-    /// The code that contains `pc`. What was found before `epoch` is looked at
-    /// again: V8 may have freed or moved it since.
+    /// The code that contains `pc`. What was found in an earlier epoch is
+    /// looked at again: V8 may have freed or moved it since.
     pub fn at(
         &mut self,
         heap: &Heap<'_>,
         sizes: Option<&BytecodeSizes>,
         pc: u64,
-        epoch: u64,
+        now: Now,
     ) -> Option<Rc<CachedCode>> {
         if let Some((&start, (cached, checked))) = self.codes.range_mut(..=pc).next_back()
             && cached.code.contains(pc)
         {
-            if *checked == epoch || heap.code(cached.code.object) == Ok(cached.code) {
-                *checked = epoch;
+            let holds = *checked == now.epoch
+                || now.ended
+                || heap.code(cached.code.object) == Ok(cached.code);
+            if holds {
+                *checked = now.epoch;
                 return Some(cached.clone());
             }
             self.codes.remove(&start);
         }
-        if self.misses.get(&pc) == Some(&epoch) {
+        if self.misses.get(&pc) == Some(&now.epoch) {
             return None;
         }
         match heap.code_at(pc, &mut self.map_hint) {
-            Ok(code) => Some(self.insert(heap, sizes, code, epoch)),
+            Ok(code) => Some(self.insert(heap, sizes, code, now.epoch)),
             Err(error) => {
                 tracing::debug!(pc = format!("{pc:#x}"), %error, "no code");
-                self.misses.insert(pc, epoch);
+                self.misses.insert(pc, now.epoch);
                 None
             }
         }

@@ -16,10 +16,10 @@ use nodetap_sampler::raw::FrameRecord;
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
 use nodetap_v8::source_position::{self, Entry};
-use nodetap_v8::{FunctionId, Heap, Tagged};
+use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 use rustc_hash::FxHashMap;
 
-use code_cache::{CachedCode, CodeCache, Details};
+use code_cache::{CachedCode, CodeCache, Details, Now};
 use functions::{FunctionInfo, FunctionKey, Functions};
 pub use top::Top;
 
@@ -35,8 +35,8 @@ pub struct JsNames {
     functions: Functions,
     codes: CodeCache,
     tables: FxHashMap<(Tagged, FunctionKey), PositionTable>,
-    /// Counts the batches of samples; nothing mutable is believed across them.
-    epoch: u64,
+    /// Nothing mutable is believed from one batch of samples to the next.
+    now: Now,
 }
 
 struct PositionTable {
@@ -65,14 +65,22 @@ impl JsNames {
             functions: Functions::default(),
             codes: CodeCache::default(),
             tables: FxHashMap::default(),
-            epoch: 1,
+            now: Now {
+                epoch: 1,
+                ended: false,
+            },
         }
     }
 
-    /// Tells that time has passed: what can change in the target is checked
-    /// again before it is used.
-    pub fn next_epoch(&mut self) {
-        self.epoch += 1;
+    /// Begins another batch of samples: what can change in the target is
+    /// checked again before it is used.
+    pub fn begin_batch(&mut self, target: &Target) {
+        let mut byte = [0];
+        let alive = target.memory.read(target.code.start, &mut byte).is_ok();
+        self.now = Now {
+            epoch: self.now.epoch + 1,
+            ended: !alive,
+        };
     }
 
     /// The function that the slots of `record` name, if it is one.
@@ -85,7 +93,7 @@ impl JsNames {
     pub fn code(&mut self, target: &Target, pc: u64) -> Option<Rc<CachedCode>> {
         let heap = Heap::new(&target.memory, &target.layout);
         self.codes
-            .at(&heap, target.bytecode_sizes.as_ref(), pc, self.epoch)
+            .at(&heap, target.bytecode_sizes.as_ref(), pc, self.now)
     }
 
     /// An interpreted frame. `raw_offset` is the bytecode offset as V8 counts
@@ -132,7 +140,9 @@ impl JsNames {
         let key = FunctionKey::of_record(record)?;
         let table = match self.tables.get(&(array, key)) {
             // V8 may collect the positions later than it made the bytecode.
-            Some(table) if table.entries.is_some() || self.epoch < table.read_at + RETRY_EPOCHS => {
+            Some(table)
+                if table.entries.is_some() || self.now.epoch < table.read_at + RETRY_EPOCHS =>
+            {
                 table
             }
             _ => {
@@ -143,7 +153,7 @@ impl JsNames {
                 let table = PositionTable {
                     entries: entries.map(Rc::new),
                     length,
-                    read_at: self.epoch,
+                    read_at: self.now.epoch,
                 };
                 self.tables
                     .entry((array, key))
@@ -185,10 +195,9 @@ impl JsNames {
             Details::Other if code.code.kind == CodeKind::RegExp => {
                 Some(vec![Frame::new(Kind::Pseudo, "(regexp)")])
             }
-            Details::Other => match tier(code.code.kind) {
-                Some(tier) => Some(vec![self.js_frame(&heap, record, None, tier)]),
-                None => None,
-            },
+            Details::Other => {
+                tier(code.code.kind).map(|tier| vec![self.js_frame(&heap, record, None, tier)])
+            }
         }
     }
 
