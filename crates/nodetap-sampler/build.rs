@@ -13,6 +13,9 @@ const PROGRAM: &str = "src/ebpf/walk.bpf.c";
 /// The first clang whose BPF code uses the instructions and the type
 /// information (BTF) that the program needs.
 const OLDEST_CLANG: u32 = 12;
+/// The program is compiled twice: every CPU needs room for one sample, which
+/// for the deepest stacks is 330 KiB, and for usual ones an eighth of it.
+const FRAMES: [u32; 2] = [512, 4096];
 
 fn main() {
     for path in [SHARED, HELPERS, PROGRAM] {
@@ -23,7 +26,9 @@ fn main() {
     write_header(&out.join("shared.h"));
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".to_owned());
     check_clang(&clang);
-    compile(&clang, &out);
+    for frames in FRAMES {
+        compile(&clang, &out, frames);
+    }
 }
 
 /// Writes the C declarations of the shared records.
@@ -77,16 +82,18 @@ fn check_clang(clang: &str) {
     }
 }
 
-fn compile(clang: &str, out: &Path) {
+/// `frames`: see `FRAMES`.
+fn compile(clang: &str, out: &Path, frames: u32) {
     let status = Command::new(clang)
         .args(["-target", "bpf", "-mcpu=v3", "-std=gnu11", "-O2", "-g"])
         .args(["-Wall", "-Wextra", "-Werror"])
         // No absolute path of the build machine in the program's debug data.
         .arg("-fdebug-compilation-dir=.")
+        .arg(format!("-DFRAMES={frames}"))
         .arg("-I")
         .arg(out)
         .args(["-c", PROGRAM, "-o"])
-        .arg(out.join("walk.bpf.o"))
+        .arg(out.join(format!("walk-{frames}.bpf.o")))
         .status();
     match status {
         Ok(status) if status.success() => {}

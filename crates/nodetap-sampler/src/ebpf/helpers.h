@@ -32,6 +32,8 @@ enum {
     RINGBUF_AVAILABLE_DATA = 0,
 };
 
+struct task_struct;
+
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static uint64_t (*ktime_get_ns)(void) = (void *)5;
 static uint32_t (*get_smp_processor_id)(void) = (void *)8;
@@ -41,8 +43,9 @@ static long (*probe_read_user)(void *to, uint32_t size, uint64_t from) = (void *
 static long (*probe_read_kernel)(void *to, uint32_t size, const void *from) = (void *)113;
 static long (*ringbuf_output)(void *ring, void *data, uint64_t size, uint64_t flags) = (void *)130;
 static uint64_t (*ringbuf_query)(void *ring, uint64_t what) = (void *)134;
-static void *(*get_current_task_btf)(void) = (void *)158;
-static void *(*task_pt_regs)(void *task) = (void *)175;
+static struct task_struct *(*get_current_task_btf)(void) = (void *)158;
+static void *(*task_pt_regs)(struct task_struct *task) = (void *)175;
+static long (*for_each_map_elem)(void *map, void *body, void *context, uint64_t flags) = (void *)164;
 static long (*loop)(uint32_t times, void *body, void *context, uint64_t flags) = (void *)181;
 
 /* The general registers as the kernel saves them on entry, x86-64:
@@ -59,6 +62,37 @@ struct perf_event_context {
     uint64_t sample_period;
     uint64_t address;
 };
+
+/* Of the kernel's own types the members that are used; where they really lie
+ * is taken from the running kernel's type information when the program is
+ * loaded. */
+#define RELOCATED __attribute__((preserve_access_index))
+
+/* The most that PID namespaces can be nested (include/linux/pid_namespace.h). */
+#define MAX_NAMESPACE_LEVEL 32
+
+struct ns_common {
+    uint32_t inum;
+} RELOCATED;
+
+struct pid_namespace {
+    struct ns_common ns;
+} RELOCATED;
+
+struct upid {
+    int32_t nr;
+    struct pid_namespace *ns;
+} RELOCATED;
+
+struct pid {
+    uint32_t level;
+    struct upid numbers[1];
+} RELOCATED;
+
+struct task_struct {
+    struct pid *thread_pid;
+    struct task_struct *group_leader;
+} RELOCATED;
 
 /* Hides from the compiler what it knows of a value, so that it keeps the
  * bounds check or mask that follows: the verifier needs to see it. */

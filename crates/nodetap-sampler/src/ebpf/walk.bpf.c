@@ -4,12 +4,22 @@
 #include "helpers.h"
 #include "shared.h"
 
+/* The most frames of a sample: a power of two, at most MAX_FRAMES. */
+#ifndef FRAMES
+#define FRAMES MAX_FRAMES
+#endif
 /* Remembered within one sample, while the thread stands still. */
 #define SEEN_FUNCTIONS 16
 #define SEEN_SCRIPTS 4
 /* From SharedFunctionInfo.script to behind its function_literal_id: the fields
  * lie within so many bytes in every V8 from 10 to 14. */
 #define SHARED_WINDOW 32
+/* The stack is read in pieces of this size (a power of two) and walked inside. */
+#define WINDOW 1024
+/* What is read of a frame: the words from fp - 48 up to its return address. */
+#define FRAME_BELOW 48
+#define FRAME_BYTES 64
+#define PAGE 4096
 /* User addresses end here (TASK_SIZE_MAX with four-level page tables). */
 #define USER_END 0x7ffffffff000ULL
 /* No code lies in the first page. */
@@ -17,6 +27,10 @@
 
 /* Set by the loader before the program is loaded. */
 const volatile uint32_t want_kernel = 0;
+/* The kernel has bpf_loop (since 5.17). */
+const volatile uint32_t has_loop = 0;
+/* The reader's PID namespace, by its inode number; 0: the initial one. */
+const volatile uint32_t pid_namespace = 0;
 /* The reader is woken when so many bytes wait for it. */
 const volatile uint64_t wake_bytes = 1 << 20;
 
@@ -32,7 +46,7 @@ struct {
     MAP_UINT(max_entries, 1 << 23);
 } samples SECTION(".maps");
 
-/* Samples that found the ring buffer full. */
+/* Samples that could not be delivered: nearly always, the ring buffer was full. */
 struct {
     MAP_UINT(type, MAP_PERCPU_ARRAY);
     MAP_TYPE(key, uint32_t);
@@ -58,9 +72,9 @@ struct seen_script {
 struct scratch {
     /* The sample under construction, contiguous as it is sent: the kernel's
      * pcs follow the frames that there are, so `tail` is their room when there
-     * are MAX_FRAMES. */
+     * are FRAMES. */
     struct SampleHeader header;
-    struct FrameRecord frames[MAX_FRAMES];
+    struct FrameRecord frames[FRAMES];
     uint64_t tail[MAX_KERNEL_FRAMES];
 
     /* Counts samples; tells this sample's entries of the caches from old ones. */
@@ -68,6 +82,7 @@ struct scratch {
     struct seen_function functions[SEEN_FUNCTIONS];
     struct seen_script scripts[SEEN_SCRIPTS];
     uint8_t shared_bytes[2 * SHARED_WINDOW];
+    uint64_t window[(WINDOW + FRAME_BYTES) / 8];
 };
 
 /* One entry a CPU. (Values of a real per-CPU array cannot be so large.) */
@@ -78,6 +93,14 @@ struct {
     MAP_UINT(max_entries, 1);
 } scratches SECTION(".maps");
 
+/* Without bpf_loop the walk goes round once for every entry of this map. */
+struct {
+    MAP_UINT(type, MAP_ARRAY);
+    MAP_TYPE(key, uint32_t);
+    MAP_TYPE(value, uint64_t);
+    MAP_UINT(max_entries, FRAMES + 1);
+} turns SECTION(".maps");
+
 struct walk {
     struct scratch *scratch;
     struct ProcessConfig *config;
@@ -85,6 +108,9 @@ struct walk {
     uint64_t fp;
     /* A frame pointer must lie above this. */
     uint64_t below;
+    /* What of the stack is in the scratch's window. */
+    uint64_t window_start;
+    uint64_t window_end;
     uint32_t count;
     uint32_t flags;
 };
@@ -167,21 +193,50 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
     frame->literal_id = seen->literal_id = literal_id;
 }
 
+/* Where the frame's words are: a pointer into the window; 0: not readable. */
+ALWAYS_INLINE uint64_t *frame_words(struct walk *walk, uint64_t fp)
+{
+    struct scratch *scratch = walk->scratch;
+    uint64_t start = fp - FRAME_BELOW;
+
+    if (start < walk->window_start || start + FRAME_BYTES > walk->window_end) {
+        /* Not past the page: the stack may end there. */
+        uint64_t size = PAGE - (start & (PAGE - 1));
+        if (size > WINDOW)
+            size = WINDOW;
+        if (size < FRAME_BYTES)
+            size = FRAME_BYTES;
+        FORGET(size);
+        size &= 2 * WINDOW - 1;
+        if (size > WINDOW || probe_read_user(scratch->window, size, start)) {
+            walk->window_end = 0;
+            return 0;
+        }
+        walk->window_start = start;
+        walk->window_end = start + size;
+        return scratch->window;
+    }
+    uint64_t at = start - walk->window_start;
+    FORGET(at);
+    at &= WINDOW - 8;
+    return (uint64_t *)((uint8_t *)scratch->window + at);
+}
+
 /* One frame. Returns 1 when it was the last one. */
-static long take_frame(uint32_t index, struct walk *walk)
+ALWAYS_INLINE long take_frame(struct walk *walk)
 {
     struct scratch *scratch = walk->scratch;
     struct ProcessConfig *config = walk->config;
-    uint64_t words[8];
+    uint32_t index = walk->count;
     uint64_t fp = walk->fp;
 
-    if (index >= config->max_depth) {
+    if (index >= config->max_depth || index >= FRAMES) {
         walk->flags |= TRUNCATED;
         return 1;
     }
     uint64_t slot = index;
     FORGET(slot);
-    slot &= MAX_FRAMES - 1;
+    slot &= FRAMES - 1;
     struct FrameRecord *frame = &scratch->frames[slot];
 
     walk->count = index + 1;
@@ -202,8 +257,8 @@ static long take_frame(uint32_t index, struct walk *walk)
         walk->flags |= NOT_ABOVE;
         return 1;
     }
-    /* The words from fp - 48 up to and including the return address. */
-    if ((fp & 7) || probe_read_user(words, sizeof(words), fp - 48)) {
+    uint64_t *words = fp & 7 ? 0 : frame_words(walk, fp);
+    if (!words) {
         walk->flags |= UNREADABLE;
         return 1;
     }
@@ -227,6 +282,18 @@ static long take_frame(uint32_t index, struct walk *walk)
     walk->fp = words[6];
     walk->below = fp;
     return 0;
+}
+
+static long turn_of_loop(uint32_t turn, struct walk *walk)
+{
+    (void)turn;
+    return take_frame(walk);
+}
+
+static long turn_of_map(void *map, uint32_t *key, uint64_t *value, struct walk *walk)
+{
+    (void)map, (void)key, (void)value;
+    return take_frame(walk);
 }
 
 ALWAYS_INLINE void keep_registers(struct Registers *to, const struct pt_regs *from)
@@ -267,10 +334,48 @@ ALWAYS_INLINE void keep_stack(struct SampleHeader *header)
         header->stack_count = bytes / 8;
 }
 
+ALWAYS_INLINE void count_lost(void)
+{
+    uint32_t zero = 0;
+    uint64_t *counter = map_lookup(&lost, &zero);
+
+    if (counter)
+        ++*counter;
+}
+
+/* What get_current_pid_tgid returns in the initial PID namespace, for the
+ * reader's; 0 for a thread that is not in it. */
+ALWAYS_INLINE uint64_t pid_tid_in_namespace(void)
+{
+    struct task_struct *task = get_current_task_btf();
+    struct pid *tid = task->thread_pid;
+    struct pid *pid = task->group_leader->thread_pid;
+
+    if (!tid || !pid)
+        return 0;
+    for (uint32_t level = 0; level <= MAX_NAMESPACE_LEVEL; level++) {
+        struct upid number;
+        uint32_t inum;
+
+        if (level > tid->level)
+            return 0;
+        if (probe_read_kernel(&number, sizeof(number), &tid->numbers[level]) ||
+            probe_read_kernel(&inum, sizeof(inum), &number.ns->ns.inum))
+            return 0;
+        if (inum != pid_namespace)
+            continue;
+        uint32_t tid_there = number.nr;
+        if (probe_read_kernel(&number, sizeof(number), &pid->numbers[level]))
+            return 0;
+        return (uint64_t)(uint32_t)number.nr << 32 | tid_there;
+    }
+    return 0;
+}
+
 SECTION("perf_event")
 int nodetap_sample(struct perf_event_context *context)
 {
-    uint64_t pid_tid = get_current_pid_tgid();
+    uint64_t pid_tid = pid_namespace ? pid_tid_in_namespace() : get_current_pid_tgid();
     uint32_t pid = pid_tid >> 32;
     struct ProcessConfig *config = map_lookup(&processes, &pid);
     if (!config)
@@ -293,8 +398,10 @@ int nodetap_sample(struct perf_event_context *context)
     } else {
         struct pt_regs regs;
         walk.flags = IN_KERNEL;
-        if (probe_read_kernel(&regs, sizeof(regs), task_pt_regs(get_current_task_btf())))
+        if (probe_read_kernel(&regs, sizeof(regs), task_pt_regs(get_current_task_btf()))) {
+            count_lost();
             return 0;
+        }
         keep_registers(&header->registers, &regs);
     }
     keep_stack(header);
@@ -304,14 +411,17 @@ int nodetap_sample(struct perf_event_context *context)
         walk.pc = header->registers.rip;
         walk.fp = header->registers.rbp;
         walk.below = header->registers.rsp - 1;
-        loop(MAX_FRAMES + 1, take_frame, &walk, 0);
+        if (has_loop)
+            loop(FRAMES + 1, turn_of_loop, &walk, 0);
+        else
+            for_each_map_elem(&turns, turn_of_map, &walk, 0);
     }
     header->flags = walk.flags;
     header->frame_count = walk.count;
 
     uint64_t count = walk.count;
     FORGET(count);
-    if (count > MAX_FRAMES)
+    if (count > FRAMES)
         return 0;
     uint64_t size = sizeof(*header) + count * sizeof(struct FrameRecord);
     if (want_kernel && (walk.flags & IN_KERNEL)) {
@@ -323,12 +433,8 @@ int nodetap_sample(struct perf_event_context *context)
     }
     uint64_t waiting = ringbuf_query(&samples, RINGBUF_AVAILABLE_DATA);
     if (ringbuf_output(&samples, scratch, size,
-                       waiting >= wake_bytes ? RINGBUF_FORCE_WAKEUP : RINGBUF_NO_WAKEUP)) {
-        uint32_t zero = 0;
-        uint64_t *counter = map_lookup(&lost, &zero);
-        if (counter)
-            ++*counter;
-    }
+                       waiting >= wake_bytes ? RINGBUF_FORCE_WAKEUP : RINGBUF_NO_WAKEUP))
+        count_lost();
     return 0;
 }
 

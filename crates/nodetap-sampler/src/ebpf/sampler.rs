@@ -1,0 +1,291 @@
+//! Loads the program, feeds it, reads what it sends.
+
+use std::fmt;
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::perf_event::{
+    PerfEvent, PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent,
+};
+use aya::util::{KernelVersion, nr_cpus, online_cpus};
+use aya::{Ebpf, EbpfLoader};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::error::Error;
+use super::host;
+use super::record;
+use super::shared::{MAX_FRAMES, ProcessConfig};
+use crate::raw::RawSampleRef;
+
+/// The name of the program, as the kernel lists it.
+pub const PROGRAM_NAME: &str = "nodetap_sample";
+
+/// The program with room for stacks of usual depth, and with room for the
+/// deepest; see `build.rs`.
+static SHALLOW: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-512.bpf.o"));
+static DEEP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-4096.bpf.o"));
+const SHALLOW_FRAMES: u32 = 512;
+
+/// The smallest ring buffer: several of the largest samples fit.
+const SMALLEST_RING: u32 = 1 << 20;
+const LARGEST_RING: u32 = 1 << 30;
+
+/// How to sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Ticks a second on every CPU: 1 or more, at most what
+    /// `kernel.perf_event_max_sample_rate` allows (usually 100,000).
+    pub rate_hz: u32,
+    /// Keep the kernel's frames too.
+    pub kernel: bool,
+    /// Size of the ring buffer; rounded up to a power of two of at least 1 MiB.
+    pub ring_bytes: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options::with_rate(999)
+    }
+}
+
+impl Options {
+    /// Without kernel frames, and with a ring buffer that takes in half a
+    /// second of usual stacks at this rate on every CPU (4 to 32 MiB).
+    pub fn with_rate(rate_hz: u32) -> Self {
+        // A header, and fifty frames.
+        const USUAL_SAMPLE: u64 = 5000;
+        let cpus = online_cpus().map_or(1, |cpus| cpus.len() as u64);
+        let bytes = u64::from(rate_hz) * cpus * USUAL_SAMPLE / 2;
+        Options {
+            rate_hz,
+            kernel: false,
+            ring_bytes: bytes.clamp(4 << 20, 32 << 20) as u32,
+        }
+    }
+
+    fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
+            .clamp(SMALLEST_RING, LARGEST_RING)
+            .next_power_of_two()
+    }
+}
+
+// SAFETY: `repr(C)`, integers only, no padding.
+unsafe impl aya::Pod for ProcessConfig {}
+
+/// A running sampler. Dropping it ends the sampling and unloads the program.
+pub struct EbpfSampler {
+    /// One event a CPU. Declared first: sampling ends before its maps go.
+    links: Vec<PerfEventLink>,
+    processes: HashMap<MapData, u32, ProcessConfig>,
+    /// The most frames that the loaded program has room for.
+    room: u32,
+    lost: PerCpuArray<MapData, u64>,
+    malformed: u64,
+    ring: RingBuf<MapData>,
+    ring_bytes: usize,
+    ebpf: Ebpf,
+}
+
+impl fmt::Debug for EbpfSampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EbpfSampler")
+            .field("events", &self.links.len())
+            .field("room", &self.room)
+            .field("ring_bytes", &self.ring_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EbpfSampler {
+    /// Whether this machine and user allow it: loads the program, attaches it
+    /// to one CPU and takes everything away again (some 40 ms).
+    pub fn probe() -> Result<(), Error> {
+        let options = Options {
+            rate_hz: 1,
+            kernel: false,
+            ring_bytes: SMALLEST_RING,
+        };
+        let mut sampler = EbpfSampler::load(&options, SHALLOW_FRAMES)?;
+        let online = online_cpus().map_err(|(path, source)| Error::File { path, source })?;
+        sampler.attach(1, online.get(..1).unwrap_or_default())
+    }
+
+    /// Loads the program and starts to sample `processes` (process ids as this
+    /// process's PID namespace numbers them).
+    ///
+    /// There is room for the deepest of their `max_depth`, at least 512.
+    pub fn start(options: &Options, processes: &[(u32, ProcessConfig)]) -> Result<Self, Error> {
+        let highest = host::highest_rate();
+        if !(1..=highest).contains(&options.rate_hz) {
+            return Err(Error::Rate {
+                rate_hz: options.rate_hz,
+                highest,
+            });
+        }
+        let depth = processes.iter().map(|(_, config)| config.max_depth).max();
+        let mut sampler = EbpfSampler::load(options, depth.unwrap_or(0))?;
+        for (pid, config) in processes {
+            sampler.add_process(*pid, config)?;
+        }
+        let online = online_cpus().map_err(|(path, source)| Error::File { path, source })?;
+        sampler.attach(options.rate_hz, &online)?;
+        Ok(sampler)
+    }
+
+    fn load(options: &Options, depth: u32) -> Result<Self, Error> {
+        let (object, room) = if depth <= SHALLOW_FRAMES {
+            (SHALLOW, SHALLOW_FRAMES)
+        } else {
+            (DEEP, MAX_FRAMES)
+        };
+        let cpus = nr_cpus().map_err(|(path, source)| Error::File { path, source })?;
+        let ring_bytes = options.ring_bytes();
+        let want_kernel = u32::from(options.kernel);
+        let wake_bytes = u64::from(ring_bytes / 4);
+        let has_loop = u32::from(
+            KernelVersion::current().is_ok_and(|running| running >= KernelVersion::new(5, 17, 0)),
+        );
+        let pid_namespace = host::pid_namespace();
+
+        let mut loader = EbpfLoader::new();
+        if pid_namespace == 0 {
+            // Only what numbers processes in another namespace depends on
+            // where the kernel's own types have their members.
+            loader.btf(None);
+        }
+        let mut ebpf = loader
+            .map_max_entries("scratches", cpus as u32)
+            .map_max_entries("samples", ring_bytes)
+            .override_global("want_kernel", &want_kernel, true)
+            .override_global("wake_bytes", &wake_bytes, true)
+            .override_global("has_loop", &has_loop, true)
+            .override_global("pid_namespace", &pid_namespace, true)
+            .load(object)?;
+        program(&mut ebpf)?.load()?;
+        Ok(EbpfSampler {
+            links: Vec::new(),
+            processes: HashMap::try_from(take_map(&mut ebpf, "processes")?)?,
+            room,
+            lost: PerCpuArray::try_from(take_map(&mut ebpf, "lost")?)?,
+            malformed: 0,
+            ring: RingBuf::try_from(take_map(&mut ebpf, "samples")?)?,
+            ring_bytes: ring_bytes as usize,
+            ebpf,
+        })
+    }
+
+    fn attach(&mut self, rate_hz: u32, cpus: &[u32]) -> Result<(), Error> {
+        let program = program(&mut self.ebpf)?;
+        let period = SamplePolicy::Period(1_000_000_000 / u64::from(rate_hz));
+        for &cpu in cpus {
+            let link = program
+                .attach(
+                    PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                    PerfEventScope::AllProcessesOneCpu { cpu },
+                    period,
+                    false,
+                )
+                .map_err(Error::of_attach)?;
+            self.links.push(program.take_link(link)?);
+        }
+        Ok(())
+    }
+
+    /// Samples one process more, or changes what is known of one.
+    pub fn add_process(&mut self, pid: u32, config: &ProcessConfig) -> Result<(), Error> {
+        if config.max_depth > self.room {
+            return Err(Error::Depth {
+                asked: config.max_depth,
+                possible: self.room,
+            });
+        }
+        Ok(self.processes.insert(pid, config, 0)?)
+    }
+
+    /// Ends the sampling of a process; of one that is not sampled: nothing.
+    pub fn remove_process(&mut self, pid: u32) -> Result<(), Error> {
+        match self.processes.remove(&pid) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Waits until the ring buffer is a quarter full or `timeout` has passed,
+    /// then hands every sample that is there to `sink`. Returns how many there
+    /// were. (It may return early; a signal ends the wait too.)
+    pub fn poll(
+        &mut self,
+        timeout: Duration,
+        sink: &mut dyn FnMut(RawSampleRef<'_>),
+    ) -> Result<usize, Error> {
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => {
+                return Err(Error::System {
+                    call: "poll".to_owned(),
+                    source: errno.into(),
+                });
+            }
+        }
+        Ok(self.drain(sink))
+    }
+
+    /// How many samples were taken and could not be delivered, so far.
+    pub fn lost(&self) -> Result<u64, Error> {
+        let counters = self.lost.get(&0, 0)?;
+        Ok(counters.iter().sum::<u64>() + self.malformed)
+    }
+
+    /// Ends the sampling and hands what is left in the ring buffer to `sink`.
+    /// Returns how many samples were lost from start to end.
+    pub fn stop(mut self, sink: &mut dyn FnMut(RawSampleRef<'_>)) -> Result<u64, Error> {
+        self.links.clear();
+        self.drain(sink);
+        self.lost()
+    }
+
+    /// At most one ring buffer full, so that a slow `sink` does not keep the
+    /// caller here for ever.
+    fn drain(&mut self, sink: &mut dyn FnMut(RawSampleRef<'_>)) -> usize {
+        let mut samples = 0;
+        let mut bytes = 0;
+        while bytes < self.ring_bytes
+            && let Some(item) = self.ring.next()
+        {
+            bytes += item.len();
+            match record::parse(&item) {
+                Some(sample) => {
+                    samples += 1;
+                    sink(sample);
+                }
+                None => self.malformed += 1,
+            }
+        }
+        samples
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut PerfEvent, Error> {
+    let program = ebpf
+        .program_mut(PROGRAM_NAME)
+        .ok_or_else(|| absent(PROGRAM_NAME))?;
+    Ok(program.try_into()?)
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
+    ebpf.take_map(name).ok_or_else(|| absent(name))
+}
+
+fn absent(what: &str) -> Error {
+    Error::Object(format!("it has no {what}"))
+}
