@@ -1,5 +1,7 @@
 //! Compiled code: from a pc to the object that describes it.
 
+use rustc_hash::FxHashSet;
+
 use crate::heap::{Error, Heap, Tagged};
 use crate::source_position::{self, Entry};
 use crate::vlq::Vlq;
@@ -7,7 +9,7 @@ use crate::vlq::Vlq;
 /// How far back from a pc its code object is looked for. The largest distance
 /// seen in real programs is 17 KB; V8 optimizes no function of more than 60 KB
 /// of bytecode (`max_optimized_bytecode_size`).
-const MAX_SCAN: u64 = 4 << 20;
+const MAX_SCAN: u64 = 1 << 20;
 
 /// Bytes of a `Code` object that all its fields of interest are in; at least
 /// that many follow its start in every version.
@@ -65,6 +67,8 @@ impl Heap<'_> {
     /// Where there is none, or it cannot be read.
     pub fn code_at(&self, pc: u64, hint: &mut Option<Tagged>) -> Result<Code, Error> {
         const CHUNK: u64 = 4096;
+        // Words that proved to be no map of an instruction holder.
+        let mut others = FxHashSet::default();
         let mut end = pc & !7;
         let lowest = end.saturating_sub(MAX_SCAN);
         while end > lowest {
@@ -73,10 +77,15 @@ impl Heap<'_> {
             let words = self.memory.words(start, ((end - start) / 8) as usize)?;
             for (index, &word) in words.iter().enumerate().rev() {
                 let map = Tagged(word);
-                if !map.is_heap_object() || hint.is_some_and(|hint| hint != map) {
+                // Objects are aligned to 8 bytes.
+                if word & 7 != 1 || hint.is_some_and(|hint| hint != map) || others.contains(&word) {
                     continue;
                 }
                 let holder = Tagged(start + index as u64 * 8 + 1);
+                if self.instance_type(holder) != Ok(self.layout.types.instruction_stream) {
+                    others.insert(word);
+                    continue;
+                }
                 if let Ok(code) = self.code_of(holder)
                     && code.contains(pc)
                 {
@@ -93,11 +102,10 @@ impl Heap<'_> {
         }
     }
 
-    /// The code object of `holder`, the object that holds instructions.
+    /// The code object of `holder`, an object that holds instructions.
     fn code_of(&self, holder: Tagged) -> Result<Code, Error> {
         let layout = &self.layout.code;
         let types = &self.layout.types;
-        self.expect(holder, types.instruction_stream, "an InstructionStream")?;
         let object = match (layout.stream_code, layout.code_stream) {
             (Some(to_code), Some(to_stream)) => {
                 let object = self.tagged(holder.field(to_code)?)?;

@@ -10,6 +10,9 @@ use nodetap_v8::source_position::Entry;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
+/// For how many batches a pc without code is not searched again.
+const RETRY_EPOCHS: u64 = 20;
+
 /// A code object and what was decoded of it.
 #[derive(Debug)]
 pub struct CachedCode {
@@ -48,7 +51,7 @@ pub enum Details {
 #[derive(Default)]
 pub struct CodeCache {
     codes: BTreeMap<u64, (Rc<CachedCode>, u64)>,
-    /// Where no code was found, by pc, and when.
+    /// Where no code was found, by pc, and until when that is believed.
     misses: FxHashMap<u64, u64>,
     generation: u32,
     map_hint: Option<Tagged>,
@@ -85,14 +88,18 @@ impl CodeCache {
             }
             self.codes.remove(&start);
         }
-        if self.misses.get(&pc) == Some(&now.epoch) {
+        if self
+            .misses
+            .get(&pc)
+            .is_some_and(|&until| now.epoch <= until)
+        {
             return None;
         }
         match heap.code_at(pc, &mut self.map_hint) {
             Ok(code) => Some(self.insert(heap, sizes, code, now.epoch)),
             Err(error) => {
                 tracing::debug!(pc = format!("{pc:#x}"), %error, "no code");
-                self.misses.insert(pc, now.epoch);
+                self.misses.insert(pc, now.epoch + RETRY_EPOCHS);
                 None
             }
         }
