@@ -1,0 +1,588 @@
+//! Names of native code: the executable, its shared libraries, addons, the vDSO.
+//!
+//! ```no_run
+//! use nodetap_symbols::native::{NativeNames, Pc};
+//!
+//! let mut names = NativeNames::new();
+//! names.attach(32642)?;
+//! if let Some(frame) = names.name(32642, Pc::Return(0xbb_845f)) {
+//!     println!("{} in {}", frame.label(), frame.module);
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Files are opened when a process is attached to, through the process itself, so
+//! that they are the ones it really runs: in another mount namespace, replaced or
+//! deleted meanwhile. What functions are in them is read when the first address
+//! in them is asked for; after that the process may be gone.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nodetap_profile::{Frame, Kind};
+use rustc_hash::FxHashMap;
+
+use crate::demangle::readable;
+use crate::elf::{ElfSymbols, Source, Symbol};
+use crate::maps::{Content, FileId, Maps};
+
+/// V8's embedded builtins are functions named like this.
+const BUILTIN: &str = "Builtins_";
+
+/// How long to wait at least before the mappings are read again for an address
+/// that is in none of them, and at most where reading them again never helps.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// A process's named addresses are forgotten beyond this many (about 5 MB).
+const REMEMBERED: usize = 1 << 16;
+
+/// The pc of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pc {
+    /// Where the thread executes: the innermost frame's.
+    Own(u64),
+    /// Where a call will return to. The call may have been the last instruction
+    /// of its function, so it is the byte before that is looked up.
+    Return(u64),
+}
+
+impl Pc {
+    fn address(self) -> u64 {
+        match self {
+            Pc::Own(pc) => pc,
+            Pc::Return(pc) => pc.wrapping_sub(1),
+        }
+    }
+}
+
+/// What is known of the native code at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NativeFrame {
+    /// The function's name as [`readable`] gives it; `name@plt` for the stub that
+    /// calls `name` in another module. Absent where no symbol covers the address.
+    pub function: Option<Arc<str>>,
+    /// It is one of V8's embedded builtins; `function` has no `Builtins_` then.
+    pub builtin: bool,
+    /// The file's path as the process sees it, or `[vdso]` and the like.
+    pub module: Arc<str>,
+    /// The address of the function as linked; of the code where there is none.
+    pub address: u64,
+    unnamed: Arc<str>,
+}
+
+impl NativeFrame {
+    /// The function, or where it is not known the module: `(libc.so.6)`.
+    pub fn label(&self) -> &Arc<str> {
+        self.function.as_ref().unwrap_or(&self.unnamed)
+    }
+
+    /// The frame for the model.
+    pub fn frame(&self) -> Frame {
+        let kind = if self.builtin {
+            Kind::Builtin
+        } else {
+            Kind::Native
+        };
+        Frame {
+            file: Some(self.module.clone()),
+            ..Frame::new(kind, self.label().clone())
+        }
+    }
+}
+
+/// Names the native code of processes.
+#[derive(Debug, Default)]
+pub struct NativeNames {
+    processes: FxHashMap<u32, Process>,
+    files: FxHashMap<FileId, Module>,
+    /// The same in all processes.
+    vdso: Option<Module>,
+}
+
+#[derive(Debug)]
+struct Process {
+    maps: Maps,
+    read: Instant,
+    patience: Duration,
+    named: FxHashMap<Pc, NativeFrame>,
+}
+
+impl NativeNames {
+    /// Nothing known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the mappings of process `pid` and opens its files. To be called again
+    /// when it has executed another program.
+    ///
+    /// # Errors
+    /// Those of reading `/proc/PID/maps`. Files that cannot be opened are no error:
+    /// their functions have no names.
+    pub fn attach(&mut self, pid: u32) -> io::Result<()> {
+        let process = Process {
+            maps: Maps::read(pid)?,
+            read: Instant::now(),
+            patience: PATIENCE[0],
+            named: FxHashMap::default(),
+        };
+        self.open_files(pid, &process.maps);
+        self.processes.insert(pid, process);
+        Ok(())
+    }
+
+    /// Forgets process `pid`.
+    pub fn detach(&mut self, pid: u32) {
+        self.processes.remove(&pid);
+    }
+
+    /// What is at `pc` in process `pid`; `None` unless it is a file's code, or the
+    /// kernel's in user space.
+    pub fn name(&mut self, pid: u32, pc: Pc) -> Option<NativeFrame> {
+        if let Some(frame) = self.processes.get(&pid)?.named.get(&pc) {
+            return Some(frame.clone());
+        }
+        let frame = self.look_up(pid, pc.address())?;
+        let process = self.processes.get_mut(&pid)?;
+        if process.named.len() >= REMEMBERED {
+            process.named.clear();
+        }
+        process.named.insert(pc, frame.clone());
+        Some(frame)
+    }
+
+    /// Whether there is executable memory at `address` in process `pid`, as far as
+    /// its mappings are known.
+    pub fn is_executable(&self, pid: u32, address: u64) -> bool {
+        self.processes
+            .get(&pid)
+            .is_some_and(|process| process.maps.find(address).is_some())
+    }
+
+    /// Whether a file's code is at `address` in process `pid`, or the kernel's.
+    pub fn is_native(&mut self, pid: u32, address: u64) -> bool {
+        self.content(pid, address)
+            .is_some_and(|content| content != Content::Anonymous)
+    }
+
+    /// What is mapped at `address`. The mappings are read again for an address in
+    /// none of them, but not time and again.
+    fn content(&mut self, pid: u32, address: u64) -> Option<Content> {
+        let process = self.processes.get_mut(&pid)?;
+        if let Some(mapping) = process.maps.find(address) {
+            return Some(mapping.content.clone());
+        }
+        if process.read.elapsed() < process.patience {
+            return None;
+        }
+        process.read = Instant::now();
+        process.patience = PATIENCE[1].min(process.patience * 2);
+        // It may have ended: what was known of it still holds.
+        let Ok(maps) = Maps::read(pid) else {
+            return None;
+        };
+        let content = maps.find(address).map(|mapping| mapping.content.clone());
+        if !matches!(content, None | Some(Content::Anonymous)) {
+            process.patience = PATIENCE[0];
+        }
+        // Another library may be where one was unloaded.
+        process.named.clear();
+        process.maps = maps.clone();
+        self.open_files(pid, &maps);
+        content
+    }
+
+    fn look_up(&mut self, pid: u32, address: u64) -> Option<NativeFrame> {
+        let content = self.content(pid, address)?;
+        let mapping = self.processes.get(&pid)?.maps.find(address)?;
+        let module = match &content {
+            Content::Anonymous => return None,
+            Content::Special(name) => {
+                return Some(NativeFrame {
+                    function: None,
+                    builtin: false,
+                    module: name.clone(),
+                    address,
+                    unnamed: name.clone(),
+                });
+            }
+            Content::File(id) => self.files.get_mut(id)?,
+            Content::Vdso => self.vdso.get_or_insert_with(|| Module::vdso(pid)),
+        };
+        let offset = match content {
+            Content::Vdso => address - mapping.start,
+            _ => mapping.offset_of(address),
+        };
+        Some(module.frame(pid, offset))
+    }
+
+    fn open_files(&mut self, pid: u32, maps: &Maps) {
+        for mapping in maps.iter() {
+            let Content::File(id) = &mapping.content else {
+                continue;
+            };
+            if !self.files.contains_key(id) {
+                let range = (mapping.start, mapping.end);
+                self.files.insert(id.clone(), Module::open(pid, id, range));
+            }
+        }
+    }
+}
+
+/// A mapped file.
+#[derive(Debug)]
+struct Module {
+    path: Arc<str>,
+    unnamed: Arc<str>,
+    symbols: Symbols,
+    /// Names by the function's address.
+    named: FxHashMap<(u64, bool), (Arc<str>, bool)>,
+}
+
+#[derive(Debug)]
+enum Symbols {
+    /// Not asked for yet.
+    Unread(Source),
+    Read(ElfSymbols),
+    /// It could not be opened, or is no ELF file.
+    None,
+}
+
+impl Module {
+    fn open(pid: u32, id: &FileId, range: (u64, u64)) -> Self {
+        let opened = open_mapped(pid, id, range);
+        if opened.is_none() {
+            tracing::debug!(pid, path = %id.path.display(), "cannot open a mapped file");
+        }
+        Self {
+            path: id.path.to_string_lossy().into(),
+            unnamed: format!("({})", id.name()).into(),
+            symbols: opened.map_or(Symbols::None, |file| Symbols::Unread(Source::File(file))),
+            named: FxHashMap::default(),
+        }
+    }
+
+    fn vdso(pid: u32) -> Self {
+        let bytes = vdso_of(pid).or_else(|| vdso_of(std::process::id()));
+        Self {
+            path: "[vdso]".into(),
+            unnamed: "(vdso)".into(),
+            symbols: bytes.map_or(Symbols::None, |bytes| Symbols::Unread(Source::Bytes(bytes))),
+            named: FxHashMap::default(),
+        }
+    }
+
+    /// The frame of the code at `offset` in the file, as process `pid` runs it.
+    fn frame(&mut self, pid: u32, offset: u64) -> NativeFrame {
+        let (address, symbol) = match self.symbols(pid) {
+            Some(symbols) => match symbols.address_of(offset) {
+                Some(address) => (address, symbols.find(address)),
+                None => (offset, None),
+            },
+            None => (offset, None),
+        };
+        let mut frame = NativeFrame {
+            function: None,
+            builtin: false,
+            module: self.path.clone(),
+            address,
+            unnamed: self.unnamed.clone(),
+        };
+        if let Some(symbol) = symbol {
+            frame.address = symbol.start;
+            let (name, builtin) = self
+                .named
+                .entry((symbol.start, symbol.stub))
+                .or_insert_with(|| name_of(&symbol));
+            frame.function = Some(name.clone());
+            frame.builtin = *builtin;
+        }
+        frame
+    }
+
+    fn symbols(&mut self, pid: u32) -> Option<&ElfSymbols> {
+        if let Symbols::Unread(_) = &self.symbols
+            && let Symbols::Unread(source) = std::mem::replace(&mut self.symbols, Symbols::None)
+        {
+            match ElfSymbols::read(source, |id| open_debug_file(pid, id)) {
+                Ok(symbols) => self.symbols = Symbols::Read(symbols),
+                Err(error) => tracing::debug!(path = %self.path, %error, "no symbols"),
+            }
+        }
+        match &self.symbols {
+            Symbols::Read(symbols) => Some(symbols),
+            _ => None,
+        }
+    }
+}
+
+/// The name to show for a symbol, and whether it is a builtin of V8's.
+fn name_of(symbol: &Symbol) -> (Arc<str>, bool) {
+    if let Some(builtin) = symbol.name.strip_prefix(BUILTIN) {
+        return (builtin.into(), true);
+    }
+    let name = readable(&symbol.name);
+    if symbol.stub {
+        (format!("{name}@plt").into(), false)
+    } else {
+        (name.into(), false)
+    }
+}
+
+/// Opens the file that process `pid` has mapped at `range`.
+fn open_mapped(pid: u32, id: &FileId, (start, end): (u64, u64)) -> Option<File> {
+    // The very file, whatever became of its name. Needs CAP_SYS_ADMIN or
+    // CAP_CHECKPOINT_RESTORE.
+    let mapped = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+    // Of these two it must be made sure that they are the file that was mapped.
+    let executable = PathBuf::from(format!("/proc/{pid}/exe"));
+    let by_name = in_root(pid, &id.path);
+    [(mapped, false), (executable, true), (by_name, true)]
+        .into_iter()
+        .find_map(|(path, check)| {
+            // Nothing that acts on being opened.
+            let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+            if check && metadata.ino() != id.inode {
+                return None;
+            }
+            let file = File::open(&path).ok()?;
+            let opened = file.metadata().ok()?;
+            (opened.ino() == metadata.ino() && opened.dev() == metadata.dev()).then_some(file)
+        })
+}
+
+/// `path` as process `pid` sees it, in its mount namespace and root directory.
+fn in_root(pid: u32, path: &Path) -> PathBuf {
+    let mut inside = format!("/proc/{pid}/root").into_bytes();
+    if !path.as_os_str().as_bytes().starts_with(b"/") {
+        inside.push(b'/');
+    }
+    inside.extend_from_slice(path.as_os_str().as_bytes());
+    PathBuf::from(std::ffi::OsStr::from_bytes(&inside))
+}
+
+/// The file with the separate symbols of the file that has build id `id`, where a
+/// distribution's `-dbg` package puts it; the process's own file system first.
+fn open_debug_file(pid: u32, id: &[u8]) -> Option<File> {
+    let (first, rest) = id.split_first()?;
+    if rest.is_empty() {
+        return None;
+    }
+    let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug");
+    let path = Path::new(&path);
+    [in_root(pid, path), path.to_owned()]
+        .iter()
+        .find_map(|path| {
+            let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+            is_file.then(|| File::open(path).ok()).flatten()
+        })
+}
+
+/// The vDSO as it stands in the memory of process `pid`.
+pub(crate) fn vdso_of(pid: u32) -> Option<Vec<u8>> {
+    let maps = Maps::read(pid).ok()?;
+    let mapping = maps
+        .iter()
+        .find(|mapping| mapping.content == Content::Vdso)?;
+    let length = usize::try_from(mapping.end - mapping.start).ok()?;
+    // A few pages.
+    if length > 1 << 20 {
+        return None;
+    }
+    let mut bytes = vec![0; length];
+    File::open(format!("/proc/{pid}/mem"))
+        .ok()?
+        .read_exact_at(&mut bytes, mapping.start)
+        .ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    fn own_names() -> (NativeNames, u32) {
+        let pid = std::process::id();
+        let mut names = NativeNames::new();
+        names.attach(pid).unwrap();
+        (names, pid)
+    }
+
+    #[inline(never)]
+    fn landmark(value: u64) -> u64 {
+        std::hint::black_box(value).wrapping_mul(5)
+    }
+
+    #[test]
+    fn a_function_of_the_executable_has_its_name_and_path() {
+        let (mut names, pid) = own_names();
+        let start = landmark as fn(u64) -> u64 as usize as u64;
+        let frame = names.name(pid, Pc::Own(start + 1)).unwrap();
+        let function = frame.function.clone().unwrap();
+        assert_eq!(&*function, "nodetap_symbols::native::tests::landmark");
+        assert_eq!(Path::new(&*frame.module), std::env::current_exe().unwrap());
+        assert!(!frame.builtin);
+        assert_eq!(frame.label(), &function);
+        assert_eq!(names.name(pid, Pc::Own(start)).unwrap(), frame);
+        // A call that returns to the first byte was made in the function before.
+        let before = names.name(pid, Pc::Return(start)).unwrap();
+        assert_ne!(before.function, Some(function));
+        assert_eq!(names.name(pid, Pc::Return(start + 1)).unwrap(), frame);
+        assert!(names.is_native(pid, start) && names.is_executable(pid, start));
+    }
+
+    #[test]
+    fn a_function_of_a_shared_library_is_found() {
+        let (mut names, pid) = own_names();
+        // Through the linker's own tables, so that it is the function itself.
+        let libc = names.processes[&pid]
+            .maps
+            .iter()
+            .find(|mapping| match &mapping.content {
+                Content::File(id) => id.name().starts_with("libc.so") || id.name().contains("musl"),
+                _ => false,
+            })
+            .map(|mapping| (mapping.start, mapping.end))
+            .unwrap();
+        let mut exported = 0;
+        for address in (libc.0..libc.1).step_by(64) {
+            let frame = names.name(pid, Pc::Own(address)).unwrap();
+            if frame.function.as_deref() == Some("getenv") {
+                exported += 1;
+            }
+            assert!(frame.module.contains("libc") || frame.module.contains("musl"));
+        }
+        assert!(exported > 0);
+    }
+
+    #[test]
+    fn the_vdso_is_named_from_memory() {
+        let (mut names, pid) = own_names();
+        let vdso = names.processes[&pid]
+            .maps
+            .iter()
+            .find(|mapping| mapping.content == Content::Vdso)
+            .map(|mapping| (mapping.start, mapping.end))
+            .unwrap();
+        let found: std::collections::BTreeSet<_> = (vdso.0..vdso.1)
+            .step_by(16)
+            .map(|address| names.name(pid, Pc::Own(address)).unwrap())
+            .inspect(|frame| assert_eq!(&*frame.module, "[vdso]"))
+            .map(|frame| frame.label().to_string())
+            .collect();
+        assert!(
+            found.iter().any(|name| name.ends_with("clock_gettime")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn data_and_nothing_have_no_name() {
+        let (mut names, pid) = own_names();
+        let on_heap = Box::new(7_u64);
+        for address in [0, 8, &raw const *on_heap as u64, u64::MAX] {
+            assert_eq!(names.name(pid, Pc::Own(address)), None);
+            assert_eq!(names.name(pid, Pc::Return(address)), None);
+            assert!(!names.is_native(pid, address));
+            assert!(!names.is_executable(pid, address));
+        }
+        assert_eq!(names.name(pid + 1, Pc::Own(0)), None, "not attached to");
+        names.detach(pid);
+        let start = landmark as fn(u64) -> u64 as usize as u64;
+        assert_eq!(names.name(pid, Pc::Own(start)), None);
+        assert!(names.attach(u32::MAX - 1).is_err());
+    }
+
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// The names of every 16th address of the executable of `child`.
+    fn functions_of(child: &Child, path: &Path) -> Vec<Arc<str>> {
+        let mut names = NativeNames::new();
+        names.attach(child.id()).unwrap();
+        let code: Vec<_> = names.processes[&child.id()]
+            .maps
+            .iter()
+            .filter(|mapping| match &mapping.content {
+                Content::File(id) => *id.path == *path,
+                _ => false,
+            })
+            .map(|mapping| (mapping.start, mapping.end))
+            .collect();
+        assert!(!code.is_empty());
+        code.iter()
+            .flat_map(|&(start, end)| (start..end).step_by(16))
+            .filter_map(|address| names.name(child.id(), Pc::Own(address))?.function)
+            .collect()
+    }
+
+    #[test]
+    fn a_deleted_and_a_replaced_executable_is_still_the_one_that_runs() {
+        let directory = std::env::temp_dir().join(format!("nodetap-native-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("parrot");
+        fs::copy("/bin/cat", &path).unwrap();
+        let mut child = Command::new(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map(Killed)
+            .unwrap();
+        // When it answers, all of it is mapped.
+        let (mut stdin, mut stdout) = (child.0.stdin.take(), child.0.stdout.take());
+        stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let expected = functions_of(&child.0, &path);
+        assert!(
+            expected.iter().any(|name| name.ends_with("@plt")),
+            "it calls libc through stubs: {expected:?}"
+        );
+        fs::remove_file(&path).unwrap();
+        assert_eq!(functions_of(&child.0, &path), expected);
+        fs::write(&path, "no program").unwrap();
+        assert_eq!(functions_of(&child.0, &path), expected);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn builtins_and_stubs_are_told_apart() {
+        let symbol = |name: &str, stub| Symbol {
+            name: name.to_owned(),
+            start: 0,
+            stub,
+        };
+        assert_eq!(
+            name_of(&symbol("Builtins_ArrayPrototypeMap", false)),
+            ("ArrayPrototypeMap".into(), true)
+        );
+        assert_eq!(
+            name_of(&symbol("_ZN1a1bEv", true)),
+            ("a::b@plt".into(), false)
+        );
+        assert_eq!(name_of(&symbol("uv_run", false)), ("uv_run".into(), false));
+    }
+
+    #[test]
+    fn paths_are_looked_up_in_the_processs_own_root() {
+        assert_eq!(
+            in_root(7, Path::new("/usr/bin/node")),
+            Path::new("/proc/7/root/usr/bin/node")
+        );
+        assert_eq!(in_root(7, Path::new("x")), Path::new("/proc/7/root/x"));
+    }
+}
