@@ -7,3 +7,6 @@ pub mod maps;
 pub mod native;
 mod plt;
 pub mod stack;
+mod symbolizer;
+
+pub use symbolizer::{Options, Symbolizer};
