@@ -258,7 +258,7 @@ fn check(version: &str, entry: &str, chain: &str, mode: Mode, calling: bool) {
 
     let recording = record(&target, 1.0, &[]);
     assert_eq!(recording.lost, 0, "{}", recording.notes);
-    recording.assert_sampled(target.pid(), recording.main_thread_share);
+    recording.assert_sampled(&target);
 
     let callee = calling.then_some("mix");
     let right = recording.count(target.pid(), |stack| is_true(stack, &truth, callee));

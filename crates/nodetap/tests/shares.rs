@@ -35,13 +35,13 @@ fn check(version: &str) {
     let target = Target::start(version, &[], "shares.js", &[]).wait_until_ready();
     let pid = target.pid();
     let recording = record(&target, 10.0, &["-r", "999"]);
+    recording.assert_sampled(&target);
     let reports: Vec<Used> = target
         .finish()
         .iter()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
 
-    recording.assert_sampled(pid, recording.main_thread_share);
     let started = recording.started();
     let last_before = |moment: std::time::SystemTime| {
         let is_before = |used: &&Used| UNIX_EPOCH + Duration::from_millis(used.time) <= moment;

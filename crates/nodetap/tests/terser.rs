@@ -29,7 +29,7 @@ fn check(version: &str) {
     let recording = record(&target, 6.0, &["--native"]);
 
     assert_eq!(recording.lost, 0, "{}", recording.notes);
-    recording.assert_sampled(target.pid(), recording.main_thread_share);
+    recording.assert_sampled(&target);
     // The recording is of what it is meant to be of.
     let of_terser = recording.count(target.pid(), |stack| {
         let mut files = stack.iter().filter_map(|frame| frame.file.as_deref());

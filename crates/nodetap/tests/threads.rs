@@ -39,7 +39,7 @@ fn workers(version: &str) {
     let running = start(&target, 4.0, &[]);
     thread::sleep(Duration::from_millis(1500));
     target.tell("start");
-    let recording = running.finish(&target);
+    let recording = running.finish();
 
     let main = threads_in(&recording, "inMain");
     assert_eq!(main, BTreeSet::from([target.pid()]));

@@ -58,6 +58,12 @@ pub fn fixture(name: &str) -> PathBuf {
     path
 }
 
+/// The program of `make demo`.
+pub fn demo() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo");
+    folder.canonicalize().expect("the demo").join("loop.js")
+}
+
 /// Waits until no other test measures, in this process or another, and keeps others
 /// waiting until what is returned is dropped.
 pub fn one_at_a_time() -> File {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -30,9 +33,9 @@ pub struct Recording {
     /// What nodetap wrote to stderr.
     #[serde(skip)]
     pub notes: String,
-    /// The share of a core that the target's main thread had while it was recorded.
+    /// The CPU time that the target's main thread had while it was recorded.
     #[serde(skip)]
-    pub main_thread_share: f64,
+    pub main_thread_cpu: Duration,
 }
 
 /// A process of a recording.
@@ -102,19 +105,18 @@ impl fmt::Display for Frame {
 pub struct Running {
     nodetap: Child,
     folder: TempDir,
-    cpu: Duration,
-    clock: Instant,
+    meter: Meter,
 }
 
 /// Records a target with `nodetap record -p PID -d SECONDS -f json` and more options.
 pub fn record(target: &Target, seconds: f64, options: &[&str]) -> Recording {
-    start(target, seconds, options).finish(target)
+    start(target, seconds, options).finish()
 }
 
 /// Starts to record a target.
 pub fn start(target: &Target, seconds: f64, options: &[&str]) -> Running {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (cpu, clock) = (target.main_thread_cpu(), Instant::now());
+    let meter = Meter::start(target.pid());
     let nodetap = Command::new(env!("CARGO_BIN_EXE_nodetap"))
         .args(["record", "-f", "json", "-p", &target.pid().to_string()])
         .args(["-d", &seconds.to_string(), "-o"])
@@ -128,17 +130,15 @@ pub fn start(target: &Target, seconds: f64, options: &[&str]) -> Running {
     Running {
         nodetap,
         folder,
-        cpu,
-        clock,
+        meter,
     }
 }
 
 impl Running {
     /// Waits for the recording's end and reads it.
-    pub fn finish(self, target: &Target) -> Recording {
+    pub fn finish(self) -> Recording {
         let output = self.nodetap.wait_with_output().expect("wait");
-        let cpu = target.main_thread_cpu() - self.cpu;
-        let clock = self.clock.elapsed();
+        let readings = self.meter.finish();
         let notes = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             output.status.success(),
@@ -150,9 +150,63 @@ impl Running {
         let text = fs::read_to_string(path).expect("nodetap wrote its output");
         let mut recording: Recording = serde_json::from_str(&text).expect("the JSON of a record");
         recording.notes = notes;
-        recording.main_thread_share = cpu.as_secs_f64() / clock.as_secs_f64();
+        let at = |moment| cpu_at(&readings, moment);
+        let started = recording.started();
+        recording.main_thread_cpu = at(started + recording.duration()) - at(started);
         recording
     }
+}
+
+/// Reads the CPU time of a target's main thread, again and again: how much of a core it
+/// had while it was recorded is another matter before and after.
+struct Meter {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<(SystemTime, Duration)>>,
+}
+
+impl Meter {
+    fn start(pid: u32) -> Meter {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let read = move || {
+            let mut readings = Vec::new();
+            while let Some(cpu) = main_thread_cpu(pid) {
+                readings.push((SystemTime::now(), cpu));
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            readings
+        };
+        let thread = thread::spawn(read);
+        Meter { stop, thread }
+    }
+
+    fn finish(self) -> Vec<(SystemTime, Duration)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the meter ran")
+    }
+}
+
+/// The CPU time of a process's main thread; `None` where it has ended.
+fn main_thread_cpu(pid: u32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat")).ok()?;
+    let nanoseconds = text.split(' ').next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
+}
+
+/// The CPU time at a moment, between the readings before and after it.
+fn cpu_at(readings: &[(SystemTime, Duration)], moment: SystemTime) -> Duration {
+    let after = readings.partition_point(|&(time, _)| time <= moment);
+    let (Some(&(t0, c0)), Some(&(t1, c1))) = (
+        after.checked_sub(1).and_then(|before| readings.get(before)),
+        readings.get(after),
+    ) else {
+        panic!("the target's CPU time is not known at {moment:?}");
+    };
+    let since = |time: SystemTime| time.duration_since(t0).expect("in order").as_secs_f64();
+    c0 + (c1 - c0).mul_f64(since(moment) / since(t1))
 }
 
 impl Recording {
@@ -194,14 +248,15 @@ impl Recording {
         Duration::from_secs_f64(self.duration_ms / 1000.0)
     }
 
-    /// Fails unless a thread that had `share` of a core was sampled as often as the rate
-    /// promises: at least 95 %, and not more often than there were ticks.
-    pub fn assert_sampled(&self, tid: u32, share: f64) {
-        let expected = f64::from(self.rate_hz) * self.duration().as_secs_f64() * share;
-        let taken = self.samples_of(tid) as f64;
+    /// Fails unless the target's main thread was sampled as often as the rate promises
+    /// for the CPU time that it had: at least 95 %, and not more often than there were
+    /// ticks.
+    pub fn assert_sampled(&self, target: &Target) {
+        let expected = f64::from(self.rate_hz) * self.main_thread_cpu.as_secs_f64();
+        let taken = self.samples_of(target.pid()) as f64;
         assert!(
             (0.95 * expected..=1.05 * expected).contains(&taken),
-            "{taken} samples of thread {tid}, expected {expected:.0}\n{}",
+            "{taken} samples of the main thread, expected {expected:.0}\n{}",
             self.notes
         );
     }

@@ -2,33 +2,40 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 /// A running process that is killed when this is dropped.
 pub struct Target {
     child: Child,
     stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
+    /// `None` where nobody listens.
+    stdout: Option<BufReader<ChildStdout>>,
 }
 
 impl Target {
     /// Starts `node FLAGS SCRIPT ARGUMENTS`; the script is one of `tests/fixtures`.
     pub fn start(version: &str, flags: &[&str], script: &str, arguments: &[&str]) -> Self {
-        // Should a test be killed, its target spins on: not for ever.
-        let mut child = Command::new("sh")
-            .args(["-c", r#"ulimit -t 120; exec "$@""#, "sh"])
-            .arg(super::node(version))
-            .args(flags)
-            .arg(super::fixture(script))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cannot start the target");
+        let mut command = command(version, flags, &super::fixture(script));
+        Self::spawn(command.args(arguments).stdout(Stdio::piped()))
+    }
+
+    /// Starts the demo program, which writes more than anybody reads.
+    pub fn start_demo(version: &str) -> Self {
+        let target = Self::spawn(command(version, &[], &super::demo()).stdout(Stdio::null()));
+        // It says nothing when it is ready: it is given the time to load.
+        thread::sleep(Duration::from_secs(1));
+        target
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let spawned = command.stdin(Stdio::piped()).spawn();
+        let mut child = spawned.expect("cannot start the target");
         Self {
             stdin: child.stdin.take().expect("piped"),
-            stdout: BufReader::new(child.stdout.take().expect("piped")),
+            stdout: child.stdout.take().map(BufReader::new),
             child,
         }
     }
@@ -42,7 +49,8 @@ impl Target {
     /// The next line that the target writes to its stdout.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("read");
+        let stdout = self.stdout.as_mut().expect("somebody listens");
+        stdout.read_line(&mut line).expect("read");
         assert!(
             line.ends_with('\n'),
             "the target ended: {:?}",
@@ -54,7 +62,7 @@ impl Target {
     /// Ends the target and gives what it had written and nobody had read.
     pub fn finish(mut self) -> Vec<String> {
         self.child.kill().expect("kill");
-        let lines = (&mut self.stdout).lines();
+        let lines = self.stdout.take().into_iter().flat_map(BufReader::lines);
         lines.map(|line| line.expect("read")).collect()
     }
 
@@ -68,20 +76,24 @@ impl Target {
         self.child.id()
     }
 
-    /// The CPU time that the main thread has had.
-    pub fn main_thread_cpu(&self) -> Duration {
-        let path = format!("/proc/{0}/task/{0}/schedstat", self.pid());
-        let text = fs::read_to_string(&path).expect("the target runs");
-        let nanoseconds = text.split(' ').next().and_then(|ran| ran.parse().ok());
-        Duration::from_nanos(nanoseconds.expect("a number"))
-    }
-
     /// The ids of the threads that run now.
     pub fn threads(&self) -> Vec<u32> {
         let entries = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
         let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
         entries.filter_map(|entry| name(entry.ok()?)).collect()
     }
+}
+
+/// `node FLAGS SCRIPT`, which ends by itself when it has used two minutes of CPU time:
+/// should a test be killed, its target would spin on.
+fn command(version: &str, flags: &[&str], script: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"ulimit -t 120; exec "$@""#, "sh"])
+        .arg(super::node(version))
+        .args(flags)
+        .arg(script);
+    command
 }
 
 impl Drop for Target {
