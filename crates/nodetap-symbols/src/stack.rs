@@ -5,6 +5,7 @@ use std::rc::Rc;
 use nodetap_profile::{Frame, FrameId, Kind, Profile};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
+use nodetap_v8::Tagged;
 use nodetap_v8::code::CodeKind;
 use rustc_hash::FxHashMap;
 
@@ -227,6 +228,9 @@ impl StackNames {
                 Top::Own => {
                     frames.push(self.js.interpreted(target, record, slot_offset(record)));
                 }
+                // Which function it is for is in a register only, as a pointer
+                // that may be stale when it is read.
+                Top::Entering => {}
                 Top::Caller { return_address } => {
                     self.resume(target, native, record, return_address, frames);
                 }
@@ -278,8 +282,13 @@ impl StackNames {
                 Some(named) => frames.extend(named),
                 None => frames.push(unnamed_code()),
             },
+            Top::Entering => {
+                let entered = Tagged(sample.registers.rdi);
+                frames.extend(self.js.code_function(target, &code, entered));
+            }
             Top::Caller { return_address } => {
-                frames.extend(self.js.code_function(target, &code));
+                let entered = Tagged(sample.registers.rdi);
+                frames.extend(self.js.code_function(target, &code, entered));
                 self.resume(target, native, record, return_address, frames);
             }
         }
@@ -399,9 +408,7 @@ fn is_interpreter_entry(name: &str) -> bool {
 
 /// The bytecode offset in a frame's slot: up to date where it called something.
 fn slot_offset(record: &FrameRecord) -> Option<i64> {
-    nodetap_v8::Tagged(record.bytecode_offset)
-        .to_smi()
-        .map(i64::from)
+    Tagged(record.bytecode_offset).to_smi().map(i64::from)
 }
 
 /// The bytecode offset in the interpreter's register while a handler runs

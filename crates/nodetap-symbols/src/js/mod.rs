@@ -285,14 +285,31 @@ impl JsNames {
         }
     }
 
-    /// The function that optimized `code` was compiled for, at its start: what
-    /// a thread runs that has not yet made its frame, or given it up already.
-    pub fn code_function(&mut self, target: &Target, code: &CachedCode) -> Option<Frame> {
+    /// The function that `code` was compiled for, wherever in it: what a
+    /// thread runs that has not yet made its frame, or given it up already.
+    /// `entered` is the `JSFunction` that it was called with, if it still is in
+    /// its register (`kJSFunctionRegister`); it is believed only where the code
+    /// proves to be that function's.
+    pub fn code_function(
+        &mut self,
+        target: &Target,
+        code: &CachedCode,
+        entered: Tagged,
+    ) -> Option<Frame> {
         let heap = Heap::new(&target.memory, &target.layout);
-        let Details::Optimized { data, .. } = &code.details else {
-            return None;
+        let shared = match &code.details {
+            Details::Optimized { data, .. } => data.shared,
+            Details::Baseline { .. } => {
+                let shared = heap.shared_of(entered).ok()?;
+                let data = shared.field(heap.layout.shared.function_data).ok()?;
+                if heap.tagged(data).ok()? != code.code.object {
+                    return None;
+                }
+                shared
+            }
+            Details::Other => return None,
         };
-        let function = self.functions.at(&heap, data.shared).ok()??;
+        let function = self.functions.at(&heap, shared).ok()??;
         Some(function_frame(&function, None, tier(code.code.kind), false))
     }
 }

@@ -8,6 +8,9 @@ use nodetap_sampler::raw::RawSampleRef;
 pub enum Top {
     /// The code at the thread's pc made it.
     Own,
+    /// It is being made: the frame pointer is set, but function and context
+    /// are not in their slots yet.
+    Entering,
     /// The code at the thread's pc has none (yet, or any more): it is the
     /// caller's, which goes on at `return_address` if that could be told.
     Caller {
@@ -19,9 +22,12 @@ pub enum Top {
 /// `push rbp; mov rbp,rsp`, which every JavaScript frame begins with
 /// (`TurboAssembler::EnterFrame`, `CodeGenerator::AssembleConstructFrame`).
 const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
-/// How far into the code that may be: checks of the code start register and
-/// for deoptimized code precede it.
-const PROLOGUE_WITHIN: usize = 128;
+/// How far into the code that may be. Checks of the code start register and
+/// for deoptimized code precede it, in the interpreter's entry those for
+/// better code.
+const PROLOGUE_WITHIN: usize = 512;
+/// The function is pushed after the context (`TurboAssembler::Prologue`).
+const PUSH_RDI: u8 = 0x57;
 
 const RET: u8 = 0xc3;
 const RET_N: u8 = 0xc2;
@@ -46,6 +52,10 @@ impl Top {
                     return_address: word(1),
                 };
             }
+            let after = push + PROLOGUE.len();
+            if offset < after + pushes_up_to_function(&instructions[after..]) {
+                return Top::Entering;
+            }
         }
         match instructions.get(offset) {
             // The frame is given up right before the return.
@@ -53,6 +63,20 @@ impl Top {
                 return_address: word(0),
             },
             _ => Top::Own,
+        }
+    }
+}
+
+/// How many bytes of pushes there are up to that of the function, it included;
+/// 0 where the function is not among them.
+fn pushes_up_to_function(instructions: &[u8]) -> usize {
+    let mut length = 0;
+    loop {
+        match instructions.get(length..) {
+            Some([PUSH_RDI, ..]) => return length + 1,
+            Some([0x50..=0x56, ..]) => length += 1,
+            Some([0x41, 0x50..=0x57, ..]) => length += 2,
+            _ => return 0,
         }
     }
 }
@@ -92,5 +116,10 @@ mod tests {
         assert_eq!(tops[6], Top::Own);
         assert_eq!(tops[7], caller(0x1000));
         assert_eq!(Top::of(&[], 0, &sample), Top::Own);
+        // push rbp; mov rbp,rsp; push rsi; push r12; push rdi; nop
+        let code = [0x55, 0x48, 0x89, 0xe5, 0x56, 0x41, 0x54, 0x57, 0x90];
+        assert_eq!(Top::of(&code, 4, &sample), Top::Entering);
+        assert_eq!(Top::of(&code, 7, &sample), Top::Entering);
+        assert_eq!(Top::of(&code, 8, &sample), Top::Own);
     }
 }
