@@ -164,7 +164,16 @@ fn start_with(held: CapabilitySet) -> Result<(), Error> {
 #[test]
 fn the_capabilities_it_takes() {
     let (bpf, perfmon) = (CapabilitySet::BPF, CapabilitySet::PERFMON);
-    start_with(bpf | perfmon).expect("these suffice");
+    match start_with(bpf | perfmon) {
+        Ok(()) => {}
+        // Debian's and Ubuntu's kernels can be told to ask for more.
+        Err(Error::PerfEventRefused {
+            paranoid: Some(3..),
+            missing: false,
+            ..
+        }) => {}
+        Err(other) => panic!("these suffice: {other}"),
+    }
     for (held, lacking) in [
         (CapabilitySet::empty(), vec!["CAP_BPF", "CAP_PERFMON"]),
         (perfmon, vec!["CAP_BPF"]),

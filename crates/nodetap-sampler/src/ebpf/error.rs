@@ -131,6 +131,15 @@ impl Error {
                 "Linux 5.15 or later is needed, with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS and \
                  CONFIG_DEBUG_INFO_BTF"
             }
+            Error::PerfEventRefused {
+                missing: false,
+                paranoid: Some(3..),
+                ..
+            } => {
+                // A patch of Debian's and Ubuntu's.
+                "run it as root (with kernel.perf_event_paranoid at 3 or more CAP_PERFMON is not \
+                 enough), or first: sysctl kernel.perf_event_paranoid=2"
+            }
             Error::PerfEventRefused { missing: false, .. } => {
                 "a seccomp profile (a container's?) or a security module forbids it; run it \
                  outside the container, or in one started with --privileged"

@@ -425,12 +425,17 @@ int nodetap_sample(struct perf_event_context *context)
         return 0;
     uint64_t size = sizeof(*header) + count * sizeof(struct FrameRecord);
     if (want_kernel && (walk.flags & IN_KERNEL)) {
-        long bytes = get_stack(context, (uint8_t *)scratch + size, sizeof(scratch->tail), 0);
-        if (bytes > 0 && bytes <= (long)sizeof(scratch->tail)) {
+        uint64_t bytes = get_stack(context, (uint8_t *)scratch + size, sizeof(scratch->tail), 0);
+        FORGET(bytes);
+        if (bytes <= sizeof(scratch->tail)) {
             header->kernel_count = bytes / 8;
             size += bytes;
         }
     }
+    /* Never so; older verifiers have lost count by here. */
+    FORGET(size);
+    if (size > sizeof(*header) + sizeof(scratch->frames) + sizeof(scratch->tail))
+        return 0;
     uint64_t waiting = ringbuf_query(&samples, RINGBUF_AVAILABLE_DATA);
     if (ringbuf_output(&samples, scratch, size,
                        waiting >= wake_bytes ? RINGBUF_FORCE_WAKEUP : RINGBUF_NO_WAKEUP))
