@@ -109,6 +109,10 @@ fn demangle_cpp(symbol: &str) -> Option<String> {
     let mut name = Bounded::default();
     parsed.structured_demangle(&mut name, &options).ok()?;
     let mut name = name.0;
+    // `{virtual override thunk({offset(-80)}, NAME)}`
+    if let Some(target) = thunk_target(&name) {
+        name = target.to_owned();
+    }
     // The qualifiers of a member function belong to the parameter list.
     for qualifier in [" &&", " &", " volatile", " const"] {
         if let Some(rest) = name.strip_suffix(qualifier) {
@@ -116,6 +120,17 @@ fn demangle_cpp(symbol: &str) -> Option<String> {
         }
     }
     Some(name)
+}
+
+/// The function that a thunk (an entry that adjusts `this`) goes to, if `name`, as
+/// the demangler writes it, is a thunk's.
+fn thunk_target(name: &str) -> Option<&str> {
+    let mut rest = name.strip_prefix("{virtual override thunk(")?;
+    // `{offset(-8)}, `, and another where the return type is adjusted too.
+    while rest.starts_with('{') {
+        rest = rest.split_once("}, ")?.1;
+    }
+    rest.strip_suffix(")}")
 }
 
 /// The leading namespaces and names of a symbol that the demangler cannot read
@@ -267,6 +282,8 @@ mod tests {
                 "_ZN2v88internal10ParserBaseINS0_6ParserEE13ParsePropertyEv",
                 "v8::internal::ParserBase<v8::internal::Parser>::ParseProperty",
             ),
+            ("_ZThn120_N4node7UDPWrapD1Ev", "node::UDPWrap::~UDPWrap"),
+            ("_ZTch0_h16_N1a1bEv", "a::b"),
             // Two halves of one function read the same.
             (
                 "_ZN4node13CallbackScopeC2EPN2v87IsolateENS1_5LocalINS1_6ObjectEEENS_13async_contextE.cold",

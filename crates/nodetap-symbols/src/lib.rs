@@ -1,12 +1,24 @@
 //! Raw stacks in, named frames out.
+//!
+//! [`Symbolizer`] takes what a sampler took and adds it, named, to a profile.
+//! [`stack`] decides what each frame is by its pc: [`js`] names what V8 runs,
+//! [`native`] what is in files, [`kernel`] the kernel's functions. What was
+//! named is then looked at as a whole: did the walk reach the thread's first
+//! frame ([`complete`]), what is this thread for ([`roles`]), what was V8 doing
+//! ([`activity`]), and what of it is shown ([`view`]).
 
+pub mod activity;
+pub mod complete;
 pub mod demangle;
 pub mod elf;
 pub mod js;
+pub mod kernel;
 pub mod maps;
 pub mod native;
 mod plt;
+pub mod roles;
 pub mod stack;
 mod symbolizer;
+pub mod view;
 
 pub use symbolizer::{Options, Symbolizer};

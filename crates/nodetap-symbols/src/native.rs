@@ -29,7 +29,7 @@ use rustc_hash::FxHashMap;
 
 use crate::demangle::readable;
 use crate::elf::{ElfSymbols, Source, Symbol};
-use crate::maps::{Content, FileId, Maps};
+use crate::maps::{Content, FileId, Mapping, Maps};
 
 /// V8's embedded builtins are functions named like this.
 const BUILTIN: &str = "Builtins_";
@@ -76,6 +76,18 @@ pub struct NativeFrame {
 }
 
 impl NativeFrame {
+    /// A frame of `function` in `module`, wherever that is.
+    #[cfg(test)]
+    pub(crate) fn new(function: Option<&str>, module: &str) -> Self {
+        Self {
+            function: function.map(Into::into),
+            builtin: false,
+            module: module.into(),
+            address: 0,
+            unnamed: format!("({module})").into(),
+        }
+    }
+
     /// The function, or where it is not known the module: `(libc.so.6)`.
     pub fn label(&self) -> &Arc<str> {
         self.function.as_ref().unwrap_or(&self.unnamed)
@@ -131,8 +143,8 @@ impl NativeNames {
             patience: PATIENCE[0],
             named: FxHashMap::default(),
         };
-        self.open_files(pid, &process.maps);
         self.processes.insert(pid, process);
+        self.open_files(pid);
         Ok(())
     }
 
@@ -166,41 +178,39 @@ impl NativeNames {
 
     /// Whether a file's code is at `address` in process `pid`, or the kernel's.
     pub fn is_native(&mut self, pid: u32, address: u64) -> bool {
-        self.content(pid, address)
-            .is_some_and(|content| content != Content::Anonymous)
+        self.mapping(pid, address)
+            .is_some_and(|mapping| mapping.content != Content::Anonymous)
     }
 
     /// What is mapped at `address`. The mappings are read again for an address in
     /// none of them, but not time and again.
-    fn content(&mut self, pid: u32, address: u64) -> Option<Content> {
+    fn mapping(&mut self, pid: u32, address: u64) -> Option<&Mapping> {
         let process = self.processes.get_mut(&pid)?;
-        if let Some(mapping) = process.maps.find(address) {
-            return Some(mapping.content.clone());
+        if process.maps.find(address).is_none() {
+            if process.read.elapsed() < process.patience {
+                return None;
+            }
+            process.read = Instant::now();
+            process.patience = PATIENCE[1].min(process.patience * 2);
+            // It may have ended: what was known of it still holds.
+            let maps = Maps::read(pid).ok()?;
+            if maps
+                .find(address)
+                .is_some_and(|mapping| mapping.content != Content::Anonymous)
+            {
+                process.patience = PATIENCE[0];
+            }
+            // Another library may be where one was unloaded.
+            process.named.clear();
+            process.maps = maps;
+            self.open_files(pid);
         }
-        if process.read.elapsed() < process.patience {
-            return None;
-        }
-        process.read = Instant::now();
-        process.patience = PATIENCE[1].min(process.patience * 2);
-        // It may have ended: what was known of it still holds.
-        let Ok(maps) = Maps::read(pid) else {
-            return None;
-        };
-        let content = maps.find(address).map(|mapping| mapping.content.clone());
-        if !matches!(content, None | Some(Content::Anonymous)) {
-            process.patience = PATIENCE[0];
-        }
-        // Another library may be where one was unloaded.
-        process.named.clear();
-        process.maps = maps.clone();
-        self.open_files(pid, &maps);
-        content
+        self.processes.get(&pid)?.maps.find(address)
     }
 
     fn look_up(&mut self, pid: u32, address: u64) -> Option<NativeFrame> {
-        let content = self.content(pid, address)?;
-        let mapping = self.processes.get(&pid)?.maps.find(address)?;
-        let module = match &content {
+        let mapping = self.mapping(pid, address)?.clone();
+        let module = match &mapping.content {
             Content::Anonymous => return None,
             Content::Special(name) => {
                 return Some(NativeFrame {
@@ -214,15 +224,19 @@ impl NativeNames {
             Content::File(id) => self.files.get_mut(id)?,
             Content::Vdso => self.vdso.get_or_insert_with(|| Module::vdso(pid)),
         };
-        let offset = match content {
+        let offset = match mapping.content {
             Content::Vdso => address - mapping.start,
             _ => mapping.offset_of(address),
         };
         Some(module.frame(pid, offset))
     }
 
-    fn open_files(&mut self, pid: u32, maps: &Maps) {
-        for mapping in maps.iter() {
+    /// Opens the files that process `pid` has mapped, those not opened yet.
+    fn open_files(&mut self, pid: u32) {
+        let Some(process) = self.processes.get(&pid) else {
+            return;
+        };
+        for mapping in process.maps.iter() {
             let Content::File(id) = &mapping.content else {
                 continue;
             };

@@ -9,9 +9,13 @@ use nodetap_sampler::raw::RawSampleRef;
 use nodetap_sampler::target::Target;
 use rustc_hash::FxHashMap;
 
+use crate::complete::Starts;
 use crate::js::PcKind;
+use crate::kernel::KernelNames;
 use crate::native::{NativeNames, Pc};
+use crate::roles::ThreadRole;
 use crate::stack::{Context, NativeCode, StackNames};
+use crate::view::View;
 
 /// What of a stack is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +30,7 @@ pub struct Options {
 pub struct Symbolizer {
     options: Options,
     native: NativeNames,
+    kernel: KernelNames,
     processes: FxHashMap<u32, ProcessNames>,
     frames: Vec<FrameId>,
 }
@@ -33,7 +38,14 @@ pub struct Symbolizer {
 /// What is known of one process.
 struct ProcessNames {
     stacks: StackNames,
-    threads: FxHashMap<u32, ThreadId>,
+    starts: Starts,
+    main_name: String,
+    threads: FxHashMap<u32, KnownThread>,
+}
+
+struct KnownThread {
+    id: ThreadId,
+    role: ThreadRole,
 }
 
 impl Symbolizer {
@@ -42,6 +54,7 @@ impl Symbolizer {
         Symbolizer {
             options,
             native: NativeNames::new(),
+            kernel: KernelNames::new(),
             processes: FxHashMap::default(),
             frames: Vec::new(),
         }
@@ -55,6 +68,8 @@ impl Symbolizer {
         self.native.attach(target.pid)?;
         let names = ProcessNames {
             stacks: StackNames::new(),
+            starts: Starts::new(),
+            main_name: thread_name(target.pid, target.pid),
             threads: FxHashMap::default(),
         };
         self.processes.insert(target.pid, names);
@@ -81,7 +96,24 @@ impl Symbolizer {
         let Some(names) = self.processes.get_mut(&target.pid) else {
             return;
         };
+        let main_name = &names.main_name;
+        let thread = names.threads.entry(sample.tid).or_insert_with(|| {
+            // A thread that is gone already has no name any more.
+            let name = thread_name(sample.pid, sample.tid);
+            let role = ThreadRole::new(sample.tid == sample.pid, &name, main_name);
+            let id = profile.add_thread(Thread {
+                pid: sample.pid,
+                tid: sample.tid,
+                name,
+            });
+            KnownThread { id, role }
+        });
+
         self.frames.clear();
+        for (index, &pc) in sample.kernel.iter().enumerate() {
+            let frame = self.kernel.frame(pc, index > 0);
+            self.frames.push(profile.intern_frame(frame));
+        }
         let mut native = ProcessCode {
             names: &mut self.native,
             pid: target.pid,
@@ -92,50 +124,36 @@ impl Symbolizer {
             profile,
         };
         names.stacks.name(&mut context, sample, &mut self.frames);
-        let thread = *names
-            .threads
-            .entry(sample.tid)
-            .or_insert_with(|| profile.add_thread(thread(sample)));
-        let shown = shown(self.options, profile, &self.frames);
-        let stack = profile.intern_stack(shown.into_iter().rev());
-        if sample.truncated {
-            profile.metadata.truncated += 1;
+
+        let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
+        if named.iter().any(|frame| frame.kind == Kind::Js) {
+            thread.role.saw_javascript();
         }
-        profile.add_sample(time.as_micros() as u64, thread, stack);
+        let role = &mut thread.role;
+        let complete = sample.truncated
+            || names
+                .starts
+                .reached(&mut self.native, target.pid, sample.frames, role);
+        let view = View::of(self.options, &named, role);
+        let pseudo = view.pseudo().cloned();
+        let pseudo = pseudo.map(|name| profile.intern_frame(Frame::new(Kind::Pseudo, name)));
+        let stack = profile.intern_stack(view.frames(&self.frames, pseudo));
+        let metadata = &mut profile.metadata;
+        metadata.truncated += u64::from(sample.truncated);
+        metadata.incomplete += u64::from(!complete);
+        profile.add_sample(time.as_micros() as u64, thread.id, stack);
+    }
+
+    /// Whether the kernel hides its functions' names from this user.
+    pub fn kernel_names_are_hidden(&self) -> bool {
+        self.kernel.are_hidden()
     }
 }
 
-fn shown(options: Options, profile: &mut Profile, frames: &[FrameId]) -> Vec<FrameId> {
-    if options.native {
-        return frames.to_vec();
-    }
-    let mut shown: Vec<FrameId> = frames
-        .iter()
-        .copied()
-        .filter(|&frame| {
-            matches!(
-                profile.frame(frame).kind,
-                Kind::Js | Kind::Wasm | Kind::Pseudo
-            )
-        })
-        .collect();
-    let top = frames.first().map(|&frame| profile.frame(frame).kind);
-    if matches!(top, Some(Kind::Native) | None) {
-        let program = profile.intern_frame(Frame::new(Kind::Pseudo, "(program)"));
-        shown.insert(0, program);
-    }
-    shown
-}
-
-fn thread(sample: &RawSampleRef<'_>) -> Thread {
-    let path = format!("/proc/{}/task/{}/comm", sample.pid, sample.tid);
-    // A thread that is gone already has no name any more.
-    let name = fs::read(path).unwrap_or_default();
-    Thread {
-        pid: sample.pid,
-        tid: sample.tid,
-        name: String::from_utf8_lossy(&name).trim_end().into(),
-    }
+/// The name that thread `tid` has, empty where it cannot be told.
+fn thread_name(pid: u32, tid: u32) -> String {
+    let name = fs::read(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
 /// The native code of one process.
