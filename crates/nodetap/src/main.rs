@@ -1,2 +1,115 @@
-//! nodetap
-fn main() {}
+//! `nodetap`, the command line: what it is asked, whom it asks, how it ends.
+//!
+//! `commands` has a file for each command; `failure` and `usage` are the two
+//! ways to end without a result.
+
+mod arguments;
+mod commands;
+mod failure;
+mod interrupt;
+mod output;
+mod progress;
+mod recording;
+mod terminal;
+mod usage;
+mod watch;
+
+use std::panic;
+use std::process::{ExitCode, exit};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use commands::{doctor, ps, record, sample};
+
+/// A profiler for running Node.js processes: nothing to install in them, no
+/// flag to start them with, no restart.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(subcommand_required = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Which Node.js processes are there?
+    nodetap ps
+  Where does process 4711 spend its time? A tree, after ten seconds
+    sudo nodetap sample 4711 text 10
+  A flame graph of it, for a browser
+    sudo nodetap record -p 4711 -d 10 -o out.svg
+  Why does it not work here?
+    nodetap doctor
+
+What is in a command: nodetap COMMAND --help";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sample a process for some seconds and print the result
+    Sample(sample::Arguments),
+    /// Sample processes, with all options
+    Record(record::Arguments),
+    /// List the Node.js processes of this machine
+    Ps(ps::Arguments),
+    /// Tell what this machine and user allow
+    Doctor(doctor::Arguments),
+}
+
+fn main() -> ExitCode {
+    tell_bugs_in_two_lines();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::end(&error),
+    };
+    log_to_stderr_if_asked();
+    let result = match cli.command {
+        Command::Sample(arguments) => sample::run(&arguments),
+        Command::Record(arguments) => record::run(&arguments),
+        Command::Ps(arguments) => ps::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// `RUST_LOG=debug nodetap …` shows what happens and how long it takes.
+fn log_to_stderr_if_asked() {
+    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_none_or(|filter| filter.is_empty()) {
+        return;
+    }
+    let stderr = std::io::stderr;
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(stderr)
+        .with_ansi(terminal::colours(&stderr()))
+        .log_internal_errors(false)
+        .init();
+}
+
+/// A panic is a mistake of ours: it is told as any failure is.
+fn tell_bugs_in_two_lines() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let message = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = message.unwrap_or("no message");
+        terminal::labelled(
+            "error",
+            format_args!(
+                "nodetap has a bug: {message} ({})",
+                place.unwrap_or_default()
+            ),
+        );
+        terminal::hint(concat!(
+            "please report it with these lines at ",
+            env!("CARGO_PKG_REPOSITORY"),
+            "/issues"
+        ));
+        exit(1);
+    }));
+}

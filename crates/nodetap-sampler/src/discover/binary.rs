@@ -55,7 +55,7 @@ impl Binary {
             ..Binary::default()
         };
         if has_metadata || looks_like_node {
-            for section in sections.iter().filter(|s| is_constant(*s, endian)) {
+            for section in sections.iter().filter(|s| is_constant(s, endian)) {
                 let Ok(bytes) = section.data(endian, data) else {
                     continue;
                 };

@@ -1,0 +1,178 @@
+//! What may stand for each argument: parsers that say what is wrong with it.
+
+use std::fmt;
+use std::time::Duration;
+
+use nodetap_profile::Format;
+
+/// Samples a second, where nobody says. Not 1000, which would fall in step with
+/// timers that many programs have.
+pub const DEFAULT_RATE: u32 = 999;
+/// The most frames of a stack, where nobody says.
+pub const DEFAULT_MAX_DEPTH: u32 = 512;
+
+/// The highest rate that `--rate` takes, in samples a second.
+///
+/// The kernel's timer could go higher; the samples would then mostly show the
+/// sampling.
+pub const MAX_RATE: u32 = 10_000;
+
+/// Why a value is not one, and what would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// One clause: `not a number`.
+    pub reason: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl Invalid {
+    fn new(reason: impl Into<String>, hint: impl Into<String>) -> Invalid {
+        Invalid {
+            reason: reason.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// A process id: a whole number from 1 up.
+pub fn pid(text: &str) -> Result<u32, Invalid> {
+    // The kernel's pid_t is signed: what does not fit in it is no process.
+    match text.parse::<i32>() {
+        Ok(pid) if pid > 0 => Ok(pid.unsigned_abs()),
+        _ => Err(Invalid::new(
+            "not a process id",
+            "'nodetap ps' lists the Node.js processes with their ids",
+        )),
+    }
+}
+
+/// A time in seconds, fractions allowed, more than none.
+pub fn duration(text: &str) -> Result<Duration, Invalid> {
+    const HINT: &str = "give a number of seconds, such as 10 or 0.5";
+    let invalid = |reason: &str| Err(Invalid::new(reason, HINT));
+    let Ok(seconds) = text.parse::<f64>() else {
+        return invalid("not a number");
+    };
+    if seconds.is_nan() {
+        return invalid("not a number");
+    }
+    if seconds <= 0.0 {
+        return invalid("must be more than 0");
+    }
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(Duration::ZERO) => invalid("must be more than 0"),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err(Invalid::new(
+            "too long",
+            "to record until Ctrl-C, use 'nodetap record' without --duration",
+        )),
+    }
+}
+
+/// A number of samples a second.
+pub fn rate(text: &str) -> Result<u32, Invalid> {
+    whole(text, 1, MAX_RATE, "999 samples a second is a good rate")
+}
+
+/// A number of frames.
+pub fn max_depth(text: &str) -> Result<u32, Invalid> {
+    let max = nodetap_sampler::ebpf::shared::MAX_FRAMES;
+    whole(text, 1, max, "512 frames are enough for most programs")
+}
+
+/// A format, by its name.
+pub fn format(text: &str) -> Result<Format, Invalid> {
+    one_of(&Format::ALL, text)
+}
+
+/// A format of `nodetap sample`.
+pub fn sample_format(text: &str) -> Result<Format, Invalid> {
+    one_of(&[Format::Text, Format::Flame, Format::Raw], text)
+}
+
+fn one_of(formats: &[Format], text: &str) -> Result<Format, Invalid> {
+    let found = formats.iter().find(|format| format.name() == text);
+    found.copied().ok_or_else(|| {
+        let known: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+        Invalid::new("unknown format", format!("one of: {}", known.join(", ")))
+    })
+}
+
+fn whole(text: &str, min: u32, max: u32, hint: &str) -> Result<u32, Invalid> {
+    let reason = match text.parse::<i128>() {
+        Ok(number) => match u32::try_from(number) {
+            Ok(number) if (min..=max).contains(&number) => return Ok(number),
+            _ => format!("must be from {min} to {max}"),
+        },
+        Err(_) => "not a whole number".to_owned(),
+    };
+    Err(Invalid::new(reason, hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason<T: fmt::Debug>(result: Result<T, Invalid>) -> String {
+        result.unwrap_err().reason
+    }
+
+    #[test]
+    fn a_duration_is_a_positive_number_of_seconds() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("0.25"), Ok(Duration::from_millis(250)));
+        for zero in ["0", "-0", "0.0", "-1", "-inf", "1e-12"] {
+            assert_eq!(reason(duration(zero)), "must be more than 0", "{zero}");
+        }
+        for odd in ["", "x", "10s", "nan", "NaN", "1,5"] {
+            assert_eq!(reason(duration(odd)), "not a number", "{odd}");
+        }
+        for long in ["inf", "1e300", "infinity"] {
+            assert_eq!(reason(duration(long)), "too long", "{long}");
+        }
+    }
+
+    #[test]
+    fn a_rate_has_bounds() {
+        assert_eq!(rate("1"), Ok(1));
+        assert_eq!(rate("10000"), Ok(10_000));
+        for off in ["0", "10001", "-5", "99999999999999999999"] {
+            assert_eq!(reason(rate(off)), "must be from 1 to 10000", "{off}");
+        }
+        assert_eq!(reason(rate("9.5")), "not a whole number");
+        assert_eq!(reason(max_depth("4097")), "must be from 1 to 4096");
+    }
+
+    #[test]
+    fn an_unknown_format_is_told_which_are_known() {
+        assert_eq!(format("json"), Ok(Format::Json));
+        assert_eq!(
+            format("xml"),
+            Err(Invalid::new(
+                "unknown format",
+                "one of: text, raw, folded, json, flame"
+            ))
+        );
+        assert_eq!(
+            sample_format("json"),
+            Err(Invalid::new("unknown format", "one of: text, flame, raw"))
+        );
+    }
+
+    #[test]
+    fn a_pid_is_a_positive_number() {
+        assert_eq!(pid("1"), Ok(1));
+        for odd in ["0", "-1", "node", "", "4294967297", "2147483648", "1.5"] {
+            assert_eq!(reason(pid(odd)), "not a process id", "{odd}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `nodetap doctor`: what this machine and user allow.
+
+mod diagnose;
+mod facts;
+
+use std::io::{self, Write};
+
+use clap::Args;
+use nodetap_sampler::ebpf::EbpfSampler;
+
+use crate::failure::{Failure, Result};
+use crate::terminal::{Style, colours, one_line};
+use diagnose::{Report, State, diagnose};
+use facts::{Facts, Refusal};
+
+/// Tell what this machine and user allow.
+///
+/// What matters for recording: the kernel, its settings, the capabilities of
+/// this user, the container, if it is one; which sampler would be used and why;
+/// and the one command that would improve it. The exit status is 0 if a
+/// recording would work, else 1.
+#[derive(Debug, Args)]
+pub struct Arguments {}
+
+/// Tells it; fails (without more words) where nothing could be recorded.
+pub fn run(_: &Arguments) -> Result<()> {
+    let ebpf = EbpfSampler::probe().map_err(|error| Refusal {
+        reason: error.to_string(),
+        hint: error.hint(),
+    });
+    let report = diagnose(&Facts::gather(ebpf));
+    let stdout = io::stdout();
+    let text = render(&report, colours(&stdout));
+    stdout
+        .lock()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::of_stdout(&error))?;
+    match report.sampler {
+        Some(_) => Ok(()),
+        None => Err(Failure::silent(1)),
+    }
+}
+
+fn render(report: &Report, colours: bool) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        let (mark, style) = match finding.state {
+            State::Good => ("ok", Style::Green),
+            State::Limited => ("!", Style::Yellow),
+            State::Bad => ("no", Style::Red),
+            State::Neutral => ("-", Style::Dim),
+        };
+        let mark = style.paint(format_args!("{mark:<2}"), colours);
+        let words = one_line(&finding.text);
+        text += &format!("{mark}  {:<13}  {words}\n", finding.subject);
+    }
+    let (sampler, style) = match report.sampler {
+        Some(sampler) => (sampler, Style::Green),
+        None => ("none", Style::Red),
+    };
+    let sampler = style.paint(sampler, colours);
+    text += &format!("\nsampler: {sampler}: {}\n", one_line(&report.why));
+    if let Some(improve) = &report.improve {
+        text += &format!("to improve it: {}\n", one_line(improve));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diagnose::Finding;
+
+    #[test]
+    fn a_report_in_plain_text() {
+        let report = Report {
+            findings: vec![
+                Finding {
+                    state: State::Good,
+                    subject: "kernel",
+                    text: "Linux 6.1.0".to_owned(),
+                },
+                Finding {
+                    state: State::Bad,
+                    subject: "BPF",
+                    text: "needs CAP_BPF".to_owned(),
+                },
+            ],
+            sampler: None,
+            why: "CAP_BPF is missing".to_owned(),
+            improve: Some("sudo nodetap".to_owned()),
+        };
+        assert_eq!(
+            render(&report, false),
+            "ok  kernel         Linux 6.1.0\n\
+             no  BPF            needs CAP_BPF\n\
+             \n\
+             sampler: none: CAP_BPF is missing\n\
+             to improve it: sudo nodetap\n"
+        );
+    }
+}

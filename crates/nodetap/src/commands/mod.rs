@@ -1,0 +1,6 @@
+//! The commands, one a file.
+
+pub mod doctor;
+pub mod ps;
+pub mod record;
+pub mod sample;

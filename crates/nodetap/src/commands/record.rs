@@ -1,0 +1,120 @@
+//! `nodetap record -p PID`: a recording with all options.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use nodetap_profile::Format;
+
+use crate::arguments::{self, DEFAULT_MAX_DEPTH, DEFAULT_RATE};
+use crate::failure::{Failure, Result};
+use crate::recording::{self, Settings};
+
+/// Sample processes, with all options.
+///
+/// Every thread of the processes, those born meanwhile included, is sampled at
+/// the same rate of the CPU time that it uses. The processes are neither stopped
+/// nor changed. Ctrl-C ends a recording early; what was taken is written.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The process to sample; give it again for more than one
+    #[arg(short, long = "pid", value_name = "PID", required = true)]
+    #[arg(value_parser = arguments::pid, allow_negative_numbers = true)]
+    pids: Vec<u32>,
+
+    /// For how long; fractions are fine [default: until Ctrl-C, or the end of
+    /// the process]
+    #[arg(short, long, value_name = "SECS", hide_default_value = true)]
+    #[arg(value_parser = arguments::duration, allow_negative_numbers = true)]
+    duration: Option<Duration>,
+
+    /// Samples a second of CPU time
+    #[arg(short, long, value_name = "HZ", default_value_t = DEFAULT_RATE)]
+    #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
+    rate: u32,
+
+    /// text, raw, folded, json or flame [default: what the output's extension
+    /// says, such as .svg or .json; else text]
+    #[arg(short, long, value_parser = arguments::format)]
+    format: Option<Format>,
+
+    /// Where to write the result [default: -, which is stdout]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Show C++ frames too: Node's, V8's, libraries', addons'
+    #[arg(long)]
+    native: bool,
+
+    /// Show the kernel's frames too
+    #[arg(long)]
+    kernel: bool,
+
+    /// What takes the stacks
+    #[arg(long, value_enum, default_value_t = Sampler::Auto)]
+    sampler: Sampler,
+
+    /// The most frames of a stack that are kept, the innermost
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DEPTH)]
+    #[arg(value_parser = arguments::max_depth, allow_negative_numbers = true)]
+    max_depth: u32,
+}
+
+/// What takes the stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sampler {
+    /// The best one that is allowed here
+    Auto,
+    /// A program in the kernel
+    Ebpf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  A flame graph of ten seconds, for a browser
+    sudo nodetap record -p 4711 -d 10 -o out.svg
+  Until Ctrl-C; then a tree of calls
+    sudo nodetap record -p 4711
+  Two processes, C++ frames too, more often
+    sudo nodetap record -p 4711 -p 4712 -d 5 -r 4999 --native -o out.svg
+  All there is to know, for a program
+    sudo nodetap record -p 4711 -d 10 -f json | jq '.threads'";
+
+/// Does it.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    // There is but one as yet.
+    let (Sampler::Auto | Sampler::Ebpf) = arguments.sampler;
+    let mut pids = Vec::with_capacity(arguments.pids.len());
+    for pid in &arguments.pids {
+        if !pids.contains(pid) {
+            pids.push(*pid);
+        }
+    }
+    recording::record(&Settings {
+        pids,
+        duration: arguments.duration,
+        rate_hz: arguments.rate,
+        max_depth: arguments.max_depth,
+        native: arguments.native,
+        kernel: arguments.kernel,
+        format: format(arguments)?,
+        output: arguments.output.clone(),
+        announcement: None,
+    })
+}
+
+/// The format that is asked for, in words or by the output's name.
+fn format(arguments: &Arguments) -> Result<Format> {
+    match (&arguments.format, &arguments.output) {
+        (Some(format), _) => Ok(*format),
+        (None, None) => Ok(Format::Text),
+        (None, Some(path)) => Format::from_path(path).map_err(|error| {
+            Failure::usage(format_args!(
+                "cannot tell a format from '{}': {error}",
+                path.display()
+            ))
+            .hint("name one with --format")
+        }),
+    }
+}

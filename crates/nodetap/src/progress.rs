@@ -1,0 +1,86 @@
+//! How far a recording is, shown where stderr is a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::terminal;
+
+/// A bar, or where no end is known, a spinner; nothing where nobody looks.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    total: Option<Duration>,
+}
+
+impl Progress {
+    /// Shows the beginning of a recording of this length, if it has one.
+    pub fn start(total: Option<Duration>) -> Progress {
+        // Draws nothing where stderr is no terminal.
+        let target = ProgressDrawTarget::stderr_with_hz(8);
+        let length = total.map(millis);
+        let bar = ProgressBar::with_draw_target(length, target);
+        let colours = terminal::colours(&std::io::stderr());
+        bar.set_style(style(total.is_some(), colours));
+        Progress { bar, total }
+    }
+
+    /// Shows where it stands.
+    pub fn update(&self, elapsed: Duration, samples: usize) {
+        let shown = self.total.map_or(elapsed, |total| elapsed.min(total));
+        self.bar.set_position(millis(shown));
+        self.bar.set_message(match self.total {
+            Some(total) => format!(
+                "{:.1}/{} s  {samples} samples",
+                shown.as_secs_f64(),
+                total.as_secs_f64()
+            ),
+            None => format!(
+                "{:.1} s  {samples} samples  (Ctrl-C ends the recording)",
+                shown.as_secs_f64()
+            ),
+        });
+    }
+
+    /// Takes it off the screen while `write` writes a line.
+    pub fn suspend(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
+    /// Takes it off the screen.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn style(has_end: bool, colours: bool) -> ProgressStyle {
+    let template = match (has_end, colours) {
+        (true, true) => "Recording {bar:40.green} {msg}",
+        (true, false) => "Recording {bar:40} {msg}",
+        (false, true) => "{spinner:.green} Recording {msg}",
+        (false, false) => "{spinner} Recording {msg}",
+    };
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━╸─")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_one() {
+        for has_end in [false, true] {
+            for colours in [false, true] {
+                let _ = style(has_end, colours);
+            }
+        }
+        let _ = ProgressStyle::with_template("Recording {bar:40.green} {msg}").unwrap();
+        let _ = ProgressStyle::with_template("{spinner:.green} Recording {msg}").unwrap();
+    }
+}
