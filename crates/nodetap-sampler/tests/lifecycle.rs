@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nodetap_sampler::ebpf::{EbpfSampler, Error, Options, PROGRAM_NAME, shared};
+use nodetap_sampler::ebpf::{EbpfSampler, Error, Options, PROGRAM_NAME, ProcessConfig, shared};
 use nodetap_sampler::raw::RawSampleRef;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -206,6 +206,16 @@ fn what_is_asked_for_must_be_possible() {
             asked: 513,
             possible: 512,
         }) => {}
+        other => panic!("{other:?}"),
+    }
+    let apart = ProcessConfig {
+        has_v8: 1,
+        shared_script: 32,
+        shared_literal_id: 64,
+        ..native(1)
+    };
+    match sampler.add_process(2, &apart) {
+        Err(Error::Layout(_)) => {}
         other => panic!("{other:?}"),
     }
     for pid in 3..=shared::MAX_PROCESSES {

@@ -97,6 +97,20 @@ fn the_stack_from_the_stack_pointer_upwards() {
 }
 
 #[test]
+fn nothing_touched_below_the_stack_pointer() {
+    let program = Program::compile("fresh");
+    let _alone = one_at_a_time();
+    let (target, _) = Target::start(&mut Command::new(&program.path));
+    let recording = record(&Options::with_rate(999), &target, native(512), SECONDS);
+    let right = recording.samples.iter().filter(|sample| {
+        let first = &sample.frames[0];
+        program.chain(sample).as_deref() == Some(&["low", "main"])
+            && (first.context, first.function, first.bytecode_array) == (0, 0, 0)
+    });
+    assert!(right.count() as f64 >= recording.enough());
+}
+
+#[test]
 fn deep_stacks_whole_and_deeper_ones_cut() {
     let program = Program::compile("chain");
     let _alone = one_at_a_time();

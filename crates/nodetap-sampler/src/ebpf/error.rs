@@ -80,6 +80,9 @@ pub enum Error {
         /// Frames that there is room for.
         possible: u32,
     },
+    /// What is known of a V8 does not fit the walker.
+    #[error("the walker cannot read this V8: {0}")]
+    Layout(String),
     /// More than [`super::shared::MAX_PROCESSES`] processes.
     #[error(
         "too many processes to sample at once: {} at most",

@@ -55,3 +55,78 @@ fn take<T: Plain>(bytes: &[u8], count: usize) -> Option<(&[T], &[u8])> {
     let (before, records, after) = unsafe { records.align_to::<T>() };
     (before.is_empty() && after.is_empty()).then_some((records, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::{Registers, STACK_WORDS};
+    use super::*;
+
+    const HEADER_WORDS: usize = size_of::<SampleHeader>() / 8;
+    const FRAME_WORDS: usize = size_of::<FrameRecord>() / 8;
+
+    /// A sample's words: a header with these numbers, then zeros but for the
+    /// first word of each frame, which is its number.
+    fn words(flags: u32, frames: u32, kernel: u32, stack: u32) -> Vec<u64> {
+        let mut words = vec![0; HEADER_WORDS];
+        words[0] = 123;
+        words[1] = 7 | 8 << 32;
+        words[2] = u64::from(flags) | u64::from(frames) << 32;
+        words[3] = u64::from(kernel) | u64::from(stack) << 32;
+        words[4] = 0x1000;
+        for frame in 0..u64::from(frames) {
+            words.push(frame);
+            words.resize(words.len() + FRAME_WORDS - 1, 0);
+        }
+        words.extend((0..u64::from(kernel)).map(|pc| pc + 0xffff));
+        words
+    }
+
+    fn bytes(words: &[u64]) -> &[u8] {
+        // SAFETY: bytes have no alignment and no invalid values.
+        let (before, bytes, after) = unsafe { words.align_to::<u8>() };
+        assert!(before.is_empty() && after.is_empty());
+        bytes
+    }
+
+    #[test]
+    fn a_whole_sample() {
+        let words = words(IN_KERNEL | NOT_ABOVE, 3, 2, STACK_WORDS);
+        let sample = parse(bytes(&words)).expect("a sample");
+        assert_eq!((sample.time_ns, sample.pid, sample.tid), (123, 7, 8));
+        assert!(sample.in_kernel && sample.broken && !sample.truncated);
+        let registers = Registers {
+            rip: 0x1000,
+            ..Default::default()
+        };
+        assert_eq!(*sample.registers, registers);
+        assert_eq!(sample.stack, [0; STACK_WORDS as usize]);
+        let pcs: Vec<u64> = sample.frames.iter().map(|frame| frame.pc).collect();
+        assert_eq!(pcs, [0, 1, 2]);
+        assert_eq!(sample.kernel, [0xffff, 0x10000]);
+    }
+
+    #[test]
+    fn no_frames_at_all() {
+        let words = words(0, 0, 0, 0);
+        let sample = parse(bytes(&words)).expect("a sample");
+        assert!(sample.frames.is_empty() && sample.kernel.is_empty() && sample.stack.is_empty());
+        assert!(!sample.in_kernel && !sample.broken && !sample.truncated);
+    }
+
+    #[test]
+    fn lengths_that_lie() {
+        let whole = words(0, 3, 2, 1);
+        let whole = bytes(&whole);
+        for length in 0..whole.len() {
+            assert!(parse(&whole[..length]).is_none(), "{length} bytes");
+        }
+        let mut longer = words(0, 3, 2, 1);
+        longer.push(0);
+        assert!(parse(bytes(&longer)).is_none());
+        assert!(parse(&bytes(&longer)[1..]).is_none());
+        assert!(parse(bytes(&words(0, 0, 0, STACK_WORDS + 1))).is_none());
+        let mut huge = words(0, 1, 0, 0);
+        huge[2] = u64::from(u32::MAX) << 32;
+        assert!(parse(bytes(&huge)).is_none());
+    }
+}

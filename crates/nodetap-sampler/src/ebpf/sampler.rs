@@ -139,7 +139,10 @@ impl EbpfSampler {
         } else {
             (DEEP, MAX_FRAMES)
         };
-        let cpus = nr_cpus().map_err(|(path, source)| Error::File { path, source })?;
+        let possible = nr_cpus().map_err(|(path, source)| Error::File { path, source })?;
+        // CPUs need not be numbered without gaps.
+        let highest = online_cpus().map_or(0, |cpus| cpus.into_iter().max().unwrap_or(0));
+        let cpus = highest.saturating_add(1).max(possible as u32);
         let ring_bytes = options.ring_bytes();
         let want_kernel = u32::from(options.kernel);
         let wake_bytes = u64::from(ring_bytes / 4);
@@ -155,7 +158,7 @@ impl EbpfSampler {
             loader.btf(None);
         }
         let mut ebpf = loader
-            .map_max_entries("scratches", cpus as u32)
+            .map_max_entries("scratches", cpus)
             .map_max_entries("samples", ring_bytes)
             .override_global("want_kernel", &want_kernel, true)
             .override_global("wake_bytes", &wake_bytes, true)
@@ -199,6 +202,14 @@ impl EbpfSampler {
                 asked: config.max_depth,
                 possible: self.room,
             });
+        }
+        // One read takes in both, `SHARED_WINDOW` bytes of `walk.bpf.c`.
+        let apart = config.shared_literal_id.wrapping_sub(config.shared_script);
+        if config.has_v8 != 0 && !(8..=28).contains(&apart) {
+            return Err(Error::Layout(format!(
+                "SharedFunctionInfo has its script at {} and its literal id at {}",
+                config.shared_script, config.shared_literal_id
+            )));
         }
         Ok(self.processes.insert(pid, config, 0)?)
     }

@@ -94,9 +94,14 @@ pub struct Registers {
 
 /// One frame of the frame-pointer chain, innermost first.
 ///
-/// The walker fills the V8 words for every frame that could be one (its pc is
-/// outside the native range and the word at `fp - 8` carries a heap-object
-/// tag); whether it *is* one is decided in user space, by its pc.
+/// What stands in the frame (`context` to `bytecode_offset`) is read of every
+/// frame; a word is 0 where that is not possible, and where it is not the
+/// frame's: below the stack pointer, or in its callee's frame. What identifies a function
+/// (`shared` to `literal_id`) is read where the words at `fp - 8` and `fp - 16`
+/// carry heap-object tags and the pc is outside the native range; of the first
+/// frame wherever its pc is, as in a frameless C++ function `fp` is that of the
+/// JavaScript frame that called it. Whether it *is* a JavaScript frame is
+/// decided in user space, by its pc.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FrameRecord {
@@ -114,9 +119,11 @@ pub struct FrameRecord {
     pub bytecode_offset: u64,
     /// `JSFunction.shared`, tagged; 0: not read or not readable.
     pub shared: u64,
-    /// `SharedFunctionInfo.script`, tagged; 0: not read or not readable.
+    /// `SharedFunctionInfo.script`, tagged; 0: not read or not readable. Not
+    /// always a `Script`: `undefined` in V8's own functions, and before V8 12 a
+    /// `DebugInfo` while a debugger deals with the function.
     pub script: u64,
-    /// `Script.id`; 0: not read or not readable (V8's ids start at 1).
+    /// `Script.id`; 0: not read, not readable or no Smi (V8's ids start at 1).
     pub script_id: u32,
     /// `SharedFunctionInfo.function_literal_id`; meaningless where `script` is 0.
     pub literal_id: u32,

@@ -106,7 +106,8 @@ struct walk {
     struct ProcessConfig *config;
     uint64_t pc;
     uint64_t fp;
-    /* A frame pointer must lie above this. */
+    /* What belongs to the frame lies above this: the stack pointer, then the
+     * callee's return address. */
     uint64_t below;
     /* What of the stack is in the scratch's window. */
     uint64_t window_start;
@@ -209,8 +210,14 @@ ALWAYS_INLINE uint64_t *frame_words(struct walk *walk, uint64_t fp)
         FORGET(size);
         size &= 2 * WINDOW - 1;
         if (size > WINDOW || probe_read_user(scratch->window, size, start)) {
+            /* What lies below the frame pointer may be in a page that the
+             * thread has not touched yet. */
             walk->window_end = 0;
-            return 0;
+            for (int i = 0; i < FRAME_BELOW / 8; i++)
+                scratch->window[i] = 0;
+            if (probe_read_user(&scratch->window[FRAME_BELOW / 8], 16, fp))
+                return 0;
+            return scratch->window;
         }
         walk->window_start = start;
         walk->window_end = start + size;
@@ -262,13 +269,18 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
         walk->flags |= UNREADABLE;
         return 1;
     }
-    frame->bytecode_offset = words[1];
-    frame->bytecode_array = words[2];
-    frame->function = words[4];
-    frame->context = words[5];
+    uint64_t size = fp - walk->below;
+    if (size > 40) {
+        frame->bytecode_offset = words[1];
+        frame->bytecode_array = words[2];
+    }
+    if (size > 16)
+        frame->function = words[4];
+    if (size > 8)
+        frame->context = words[5];
     /* The first frame is looked at wherever its pc is: in a frameless C++
      * function, its fp is that of the JavaScript frame that called it. */
-    if (config->has_v8 && is_heap_object(words[5]) && is_heap_object(words[4]) &&
+    if (config->has_v8 && is_heap_object(frame->context) && is_heap_object(frame->function) &&
         (index == 0 || !is_certainly_cpp(config, walk->pc)))
         identify(walk, frame);
 
@@ -280,7 +292,7 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
     }
     walk->pc = words[7];
     walk->fp = words[6];
-    walk->below = fp;
+    walk->below = fp + 8;
     return 0;
 }
 
@@ -328,7 +340,7 @@ ALWAYS_INLINE void keep_stack(struct SampleHeader *header)
         header->stack_count = STACK_WORDS;
         return;
     }
-    uint64_t bytes = (4096 - (rsp & 4095)) & ~7ULL;
+    uint64_t bytes = (PAGE - (rsp & (PAGE - 1))) & ~7ULL;
     FORGET(bytes);
     if (bytes < sizeof(header->stack) && probe_read_user(header->stack, bytes, rsp) == 0)
         header->stack_count = bytes / 8;
@@ -382,8 +394,10 @@ int nodetap_sample(struct perf_event_context *context)
         return 0;
     uint32_t cpu = get_smp_processor_id();
     struct scratch *scratch = map_lookup(&scratches, &cpu);
-    if (!scratch)
+    if (!scratch) {
+        count_lost();
         return 0;
+    }
 
     struct SampleHeader *header = &scratch->header;
     struct walk walk = {.scratch = scratch, .config = config};
