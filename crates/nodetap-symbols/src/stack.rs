@@ -224,8 +224,8 @@ impl StackNames {
     ) {
         let pc = record.pc;
         match place(target, native, pc) {
-            Place::Interpreter => match self.top_of_builtin(target, sample, pc) {
-                Top::Own => {
+            Place::Interpreter => match self.top_of_builtin(target, native, sample, pc) {
+                Top::Own | Top::Leaving { .. } => {
                     frames.push(self.js.interpreted(target, record, slot_offset(record)));
                 }
                 // Which function it is for is in a register only, as a pointer
@@ -277,17 +277,24 @@ impl StackNames {
             return;
         };
         let offset = (record.pc - code.code.start) as usize;
-        match Top::of(&code.instructions, offset, sample) {
-            Top::Own => match self.js.compiled(target, record, record.pc, PcKind::Own) {
-                Some(named) => frames.extend(named),
-                None => frames.push(unnamed_code()),
-            },
-            Top::Entering => {
-                let entered = Tagged(sample.registers.rdi);
-                frames.extend(self.js.code_function(target, &code, entered));
+        let mut top = settled(Top::of(&code.instructions, offset, sample), native);
+        // Optimized code says whose it is: another function's frame it did
+        // not make.
+        if top == Top::Own && self.js.is_of_another(target, &code, record) {
+            top = Top::Caller {
+                return_address: return_address(sample, native),
+            };
+        }
+        let entered = Tagged(sample.registers.rdi);
+        match top {
+            Top::Own | Top::Leaving { .. } => {
+                match self.js.compiled(target, record, record.pc, PcKind::Own) {
+                    Some(named) => frames.extend(named),
+                    None => frames.push(unnamed_code()),
+                }
             }
+            Top::Entering => frames.extend(self.js.code_function(target, &code, entered)),
             Top::Caller { return_address } => {
-                let entered = Tagged(sample.registers.rdi);
                 frames.extend(self.js.code_function(target, &code, entered));
                 self.resume(target, native, record, return_address, frames);
             }
@@ -349,7 +356,13 @@ impl StackNames {
         None
     }
 
-    fn top_of_builtin(&mut self, target: &Target, sample: &RawSampleRef<'_>, pc: u64) -> Top {
+    fn top_of_builtin(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        sample: &RawSampleRef<'_>,
+        pc: u64,
+    ) -> Top {
         let Some(builtin) = target.builtins.at(pc) else {
             return Top::Own;
         };
@@ -362,7 +375,7 @@ impl StackNames {
                 Err(_) => Rc::from([]),
             }
         });
-        Top::of(code, (pc - start) as usize, sample)
+        settled(Top::of(code, (pc - start) as usize, sample), native)
     }
 }
 
@@ -370,6 +383,23 @@ impl Default for StackNames {
     fn default() -> Self {
         StackNames::new()
     }
+}
+
+/// Decides what only looked like the end of a frame.
+fn settled(top: Top, native: &mut dyn NativeCode) -> Top {
+    match top {
+        Top::Leaving { return_address } if native.is_executable(return_address) => Top::Caller {
+            return_address: Some(return_address),
+        },
+        Top::Leaving { .. } => Top::Own,
+        top => top,
+    }
+}
+
+/// The word at the stack pointer, if it can be a return address.
+fn return_address(sample: &RawSampleRef<'_>, native: &mut dyn NativeCode) -> Option<u64> {
+    let word = *sample.stack.first()?;
+    native.is_executable(word).then_some(word)
 }
 
 /// Compiled code that V8 does not describe any more.

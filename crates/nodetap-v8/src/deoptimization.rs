@@ -36,6 +36,16 @@ pub struct InlinedFrame {
 }
 
 impl DeoptimizationData {
+    /// The `SharedFunctionInfo`s of all functions that are in the code: its
+    /// own first, then the inlined ones.
+    pub fn functions(&self) -> impl Iterator<Item = Tagged> {
+        let inlined = self.inlining_positions.iter().filter_map(|inlined| {
+            let index = usize::try_from(inlined.function).ok()?;
+            self.literals.get(index).copied()
+        });
+        std::iter::once(self.shared).chain(inlined)
+    }
+
     /// The functions that are active at `position`, innermost first; the last
     /// is the one the code was compiled for (`SourcePosition::InliningStack`
     /// in `src/codegen/source-position.cc`).

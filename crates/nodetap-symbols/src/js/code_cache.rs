@@ -10,6 +10,8 @@ use nodetap_v8::source_position::Entry;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
+use super::functions::{FunctionInfo, Functions};
+
 /// For how many batches a pc without code is not searched again.
 const RETRY_EPOCHS: u64 = 20;
 
@@ -35,6 +37,10 @@ pub enum Details {
         positions: Vec<Entry>,
         /// What was inlined.
         data: DeoptimizationData,
+        /// The functions that `data` names, by the addresses they had when it
+        /// was read; the garbage collector may have moved them since. `None`
+        /// for builtins, which have no script.
+        functions: FxHashMap<Tagged, Option<Rc<FunctionInfo>>>,
     },
     /// Baseline code.
     Baseline {
@@ -73,6 +79,7 @@ impl CodeCache {
         &mut self,
         heap: &Heap<'_>,
         sizes: Option<&BytecodeSizes>,
+        functions: &mut Functions,
         pc: u64,
         now: Now,
     ) -> Option<Rc<CachedCode>> {
@@ -96,7 +103,7 @@ impl CodeCache {
             return None;
         }
         match heap.code_at(pc, &mut self.map_hint) {
-            Ok(code) => Some(self.insert(heap, sizes, code, now.epoch)),
+            Ok(code) => Some(self.insert(heap, sizes, functions, code, now.epoch)),
             Err(error) => {
                 tracing::debug!(pc = format!("{pc:#x}"), %error, "no code");
                 self.misses.insert(pc, now.epoch + RETRY_EPOCHS);
@@ -109,6 +116,7 @@ impl CodeCache {
         &mut self,
         heap: &Heap<'_>,
         sizes: Option<&BytecodeSizes>,
+        functions: &mut Functions,
         code: Code,
         epoch: u64,
     ) -> Rc<CachedCode> {
@@ -126,7 +134,7 @@ impl CodeCache {
         for start in overlapping {
             self.codes.remove(&start);
         }
-        let details = details(heap, sizes, &code).unwrap_or_else(|error| {
+        let details = details(heap, sizes, functions, &code).unwrap_or_else(|error| {
             tracing::debug!(?code, %error, "code not read");
             Details::Other
         });
@@ -147,13 +155,24 @@ impl CodeCache {
 fn details(
     heap: &Heap<'_>,
     sizes: Option<&BytecodeSizes>,
+    functions: &mut Functions,
     code: &Code,
 ) -> Result<Details, nodetap_v8::Error> {
     Ok(match code.kind {
-        CodeKind::Maglev | CodeKind::Turbofan => Details::Optimized {
-            positions: heap.code_positions(code)?,
-            data: heap.deoptimization_data(code)?,
-        },
+        CodeKind::Maglev | CodeKind::Turbofan => {
+            let data = heap.deoptimization_data(code)?;
+            let mut named = FxHashMap::default();
+            for shared in data.functions() {
+                if let Ok(function) = functions.at(heap, shared) {
+                    named.insert(shared, function);
+                }
+            }
+            Details::Optimized {
+                positions: heap.code_positions(code)?,
+                data,
+                functions: named,
+            }
+        }
         CodeKind::Baseline => Details::Baseline {
             ends: heap.baseline_ends(code)?,
             offsets: match sizes {

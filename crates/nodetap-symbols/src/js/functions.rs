@@ -63,10 +63,15 @@ pub struct ScriptInfo {
     pub file: Option<Arc<str>>,
 }
 
+/// How often a function is tried to be read.
+const MAX_FAILURES: u32 = 3;
+
 /// The functions and scripts read so far.
 #[derive(Default)]
 pub struct Functions {
-    functions: FxHashMap<FunctionKey, Option<Rc<FunctionInfo>>>,
+    functions: FxHashMap<FunctionKey, Rc<FunctionInfo>>,
+    /// How often reading a function has failed.
+    failures: FxHashMap<FunctionKey, u32>,
     scripts: FxHashMap<(Tagged, i32), Rc<ScriptInfo>>,
 }
 
@@ -74,23 +79,32 @@ impl Functions {
     /// The function of `key`, if what stands at its address still is it.
     pub fn get(&mut self, heap: &Heap<'_>, key: FunctionKey) -> Option<Rc<FunctionInfo>> {
         if let Some(known) = self.functions.get(&key) {
-            return known.clone();
+            return Some(known.clone());
         }
-        let info = match self.read(heap, key) {
-            Ok(info) => Some(Rc::new(info)),
+        // The first reading may have hit it while it was being moved.
+        let failures = self.failures.get(&key).copied().unwrap_or(0);
+        if failures >= MAX_FAILURES {
+            return None;
+        }
+        match self.read(heap, key) {
+            Ok(info) => {
+                let info = Rc::new(info);
+                self.functions.insert(key, info.clone());
+                Some(info)
+            }
             Err(error) => {
                 tracing::debug!(?key, %error, "function not read");
+                self.failures.insert(key, failures + 1);
                 None
             }
-        };
-        self.functions.insert(key, info.clone());
-        info
+        }
     }
 
-    /// The function whose `SharedFunctionInfo` is at `shared` now.
+    /// The function whose `SharedFunctionInfo` is at `shared` now; `None` for
+    /// V8's builtins and API functions.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Where there is none, or it cannot be read.
     pub fn at(
         &mut self,
         heap: &Heap<'_>,
@@ -100,7 +114,11 @@ impl Functions {
             return Ok(None);
         };
         let script = heap.tagged(shared.field(heap.layout.shared.script)?)?;
-        Ok(self.get(heap, FunctionKey { shared, script, id }))
+        let key = FunctionKey { shared, script, id };
+        let function = self.get(heap, key);
+        Ok(Some(function.ok_or(Error::Unbelievable(
+            "a function that cannot be read",
+        ))?))
     }
 
     fn read(&mut self, heap: &Heap<'_>, key: FunctionKey) -> Result<FunctionInfo, Error> {

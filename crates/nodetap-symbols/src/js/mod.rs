@@ -92,8 +92,9 @@ impl JsNames {
     /// The compiled code that `pc` is in.
     pub fn code(&mut self, target: &Target, pc: u64) -> Option<Rc<CachedCode>> {
         let heap = Heap::new(&target.memory, &target.layout);
+        let sizes = target.bytecode_sizes.as_ref();
         self.codes
-            .at(&heap, target.bytecode_sizes.as_ref(), pc, self.now)
+            .at(&heap, sizes, &mut self.functions, pc, self.now)
     }
 
     /// An interpreted frame. `raw_offset` is the bytecode offset as V8 counts
@@ -210,7 +211,12 @@ impl JsNames {
         kind: PcKind,
     ) -> Frames {
         let tier = tier(code.code.kind).unwrap_or(Tier::Optimized);
-        let Details::Optimized { positions, data } = &code.details else {
+        let Details::Optimized {
+            positions,
+            data,
+            functions: known,
+        } = &code.details
+        else {
             return vec![self.js_frame(heap, record, None, tier)];
         };
         let at = match kind {
@@ -223,12 +229,12 @@ impl JsNames {
         let mut frames = Frames::with_capacity(stack.len());
         let mut functions = Vec::with_capacity(stack.len());
         for inlined in &stack {
-            match self.functions.at(heap, inlined.shared) {
-                Ok(Some(function)) => functions.push((function, inlined.script_offset)),
+            match known.get(&inlined.shared) {
+                Some(Some(function)) => functions.push((function, inlined.script_offset)),
                 // A builtin that was inlined (Array.prototype.forEach) has no
                 // script, and no place in one.
-                Ok(None) => {}
-                Err(_) => {
+                Some(None) => {}
+                None => {
                     functions.clear();
                     break;
                 }
@@ -256,6 +262,27 @@ impl JsNames {
         frames
     }
 
+    /// Whether the slots of `record` name another function than the one that
+    /// optimized `code` was compiled for, or none.
+    pub fn is_of_another(
+        &mut self,
+        target: &Target,
+        code: &CachedCode,
+        record: &FrameRecord,
+    ) -> bool {
+        let Details::Optimized {
+            data, functions, ..
+        } = &code.details
+        else {
+            return false;
+        };
+        let Some(Some(of_code)) = functions.get(&data.shared) else {
+            return false;
+        };
+        self.function(target, record)
+            .is_none_or(|function| function.id != of_code.id)
+    }
+
     /// The function of `record`, which is one of a script; where in it is not
     /// known.
     pub fn function_of(&mut self, target: &Target, record: &FrameRecord) -> Frame {
@@ -273,11 +300,10 @@ impl JsNames {
         pc: u64,
     ) -> Option<Option<FunctionId>> {
         let code = self.code(target, pc)?;
-        let heap = Heap::new(&target.memory, &target.layout);
         match &code.details {
-            Details::Optimized { data, .. } => {
-                Some(self.functions.at(&heap, data.shared).ok()??.id)
-            }
+            Details::Optimized {
+                data, functions, ..
+            } => Some(functions.get(&data.shared)?.as_ref()?.id),
             Details::Baseline { .. } if code.code.data.0 == record.bytecode_array => {
                 Some(self.function(target, record)?.id)
             }
@@ -297,19 +323,20 @@ impl JsNames {
         entered: Tagged,
     ) -> Option<Frame> {
         let heap = Heap::new(&target.memory, &target.layout);
-        let shared = match &code.details {
-            Details::Optimized { data, .. } => data.shared,
+        let function = match &code.details {
+            Details::Optimized {
+                data, functions, ..
+            } => functions.get(&data.shared)?.clone()?,
             Details::Baseline { .. } => {
                 let shared = heap.shared_of(entered).ok()?;
                 let data = shared.field(heap.layout.shared.function_data).ok()?;
                 if heap.tagged(data).ok()? != code.code.object {
                     return None;
                 }
-                shared
+                self.functions.at(&heap, shared).ok()??
             }
             Details::Other => return None,
         };
-        let function = self.functions.at(&heap, shared).ok()??;
         Some(function_frame(&function, None, tier(code.code.kind), false))
     }
 }

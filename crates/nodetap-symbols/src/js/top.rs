@@ -11,11 +11,17 @@ pub enum Top {
     /// It is being made: the frame pointer is set, but function and context
     /// are not in their slots yet.
     Entering,
-    /// The code at the thread's pc has none (yet, or any more): it is the
-    /// caller's, which goes on at `return_address` if that could be told.
+    /// The code at the thread's pc has none yet: it is the caller's, which
+    /// goes on at `return_address` if that could be told.
     Caller {
         /// The caller's own pc.
         return_address: Option<u64>,
+    },
+    /// It looks as if the frame had been given up right now: it is the
+    /// caller's if `return_address` can be one.
+    Leaving {
+        /// The caller's own pc.
+        return_address: u64,
     },
 }
 
@@ -29,6 +35,7 @@ const PROLOGUE_WITHIN: usize = 512;
 /// The function is pushed after the context (`TurboAssembler::Prologue`).
 const PUSH_RDI: u8 = 0x57;
 
+const POP_RBP: u8 = 0x5d;
 const RET: u8 = 0xc3;
 const RET_N: u8 = 0xc2;
 
@@ -57,14 +64,26 @@ impl Top {
                 return Top::Entering;
             }
         }
-        match instructions.get(offset) {
-            // The frame is given up right before the return.
-            Some(&(RET | RET_N)) => Top::Caller {
-                return_address: word(0),
-            },
+        let is_return = matches!(instructions.get(offset), Some(&(RET | RET_N)));
+        let before = instructions.get(..offset).unwrap_or_default();
+        match word(0) {
+            Some(return_address) if is_return || has_popped_frame(before) => {
+                Top::Leaving { return_address }
+            }
             _ => Top::Own,
         }
     }
+}
+
+/// Whether the instructions `before` end in `pop rbp`, or in that and the test
+/// of how many arguments there are to pop (`CodeGenerator::AssembleReturn`).
+fn has_popped_frame(before: &[u8]) -> bool {
+    matches!(
+        before,
+        [.., POP_RBP]
+            | [.., POP_RBP, 0x48, 0x83, 0xf9, _]
+            | [.., POP_RBP, 0x48, 0x83, 0xf9, _, 0x7f, _]
+    )
 }
 
 /// How many bytes of pushes there are up to that of the function, it included;
@@ -114,7 +133,16 @@ mod tests {
         assert_eq!(tops[2], caller(0x2000));
         assert_eq!(tops[5], Top::Own);
         assert_eq!(tops[6], Top::Own);
-        assert_eq!(tops[7], caller(0x1000));
+        let leaving = Top::Leaving {
+            return_address: 0x1000,
+        };
+        assert_eq!(tops[7], leaving);
+        // pop rbp; cmp rcx,3; jg; ret 24
+        let code = [0x90, 0x5d, 0x48, 0x83, 0xf9, 0x03, 0x7f, 0x03, 0xc2, 24, 0];
+        let tops: Vec<Top> = [1, 2, 6, 8]
+            .map(|offset| Top::of(&code, offset, &sample))
+            .into();
+        assert_eq!(tops, [Top::Own, leaving, leaving, leaving]);
         assert_eq!(Top::of(&[], 0, &sample), Top::Own);
         // push rbp; mov rbp,rsp; push rsi; push r12; push rdi; nop
         let code = [0x55, 0x48, 0x89, 0xe5, 0x56, 0x41, 0x54, 0x57, 0x90];
