@@ -9,21 +9,16 @@
 
 pub mod activity;
 pub mod complete;
-pub mod activity;
-pub mod complete;
 pub mod demangle;
 pub mod elf;
 pub mod js;
-pub mod kernel;
 pub mod kernel;
 pub mod maps;
 pub mod native;
 mod plt;
 pub mod roles;
-pub mod roles;
 pub mod stack;
 mod symbolizer;
-pub mod view;
 pub mod view;
 
 pub use symbolizer::{Options, Symbolizer};
