@@ -43,10 +43,10 @@ pub struct NodeProcess {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// We may not read its memory.
-    #[error("no permission")]
+    #[error("permission denied")]
     Permission,
     /// V8 was built without what tells its memory's layout.
-    #[error("V8 without metadata (v8dbg_* symbols)")]
+    #[error("its V8 has no metadata (v8dbg_* symbols)")]
     NoMetadata,
     /// V8's memory is not laid out in a way that is known.
     #[error(transparent)]

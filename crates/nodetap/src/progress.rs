@@ -1,6 +1,6 @@
 //! How far a recording is, shown where stderr is a terminal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -11,24 +11,39 @@ use crate::terminal;
 pub struct Progress {
     bar: ProgressBar,
     total: Option<Duration>,
+    drawn: Instant,
 }
+
+/// How often it is drawn anew.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 impl Progress {
     /// Shows the beginning of a recording of this length, if it has one.
     pub fn start(total: Option<Duration>) -> Progress {
         // Draws nothing where stderr is no terminal.
-        let target = ProgressDrawTarget::stderr_with_hz(8);
-        let length = total.map(millis);
-        let bar = ProgressBar::with_draw_target(length, target);
+        let bar = ProgressBar::with_draw_target(total.map(millis), ProgressDrawTarget::stderr());
         let colours = terminal::colours(&std::io::stderr());
         bar.set_style(style(total.is_some(), colours));
-        Progress { bar, total }
+        let mut progress = Progress {
+            bar,
+            total,
+            drawn: Instant::now(),
+        };
+        progress.draw(Duration::ZERO, 0);
+        progress
     }
 
-    /// Shows where it stands.
-    pub fn update(&self, elapsed: Duration, samples: usize) {
+    /// Shows where it stands, unless it did so a moment ago.
+    pub fn update(&mut self, elapsed: Duration, samples: usize) {
+        if self.drawn.elapsed() >= INTERVAL {
+            self.draw(elapsed, samples);
+        }
+    }
+
+    fn draw(&mut self, elapsed: Duration, samples: usize) {
+        self.drawn = Instant::now();
         let shown = self.total.map_or(elapsed, |total| elapsed.min(total));
-        self.bar.set_position(millis(shown));
+        self.bar.update(|state| state.set_pos(millis(shown)));
         self.bar.set_message(match self.total {
             Some(total) => format!(
                 "{:.1}/{} s  {samples} samples",

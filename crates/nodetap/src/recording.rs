@@ -77,13 +77,13 @@ pub fn record(settings: &Settings) -> Result<()> {
     if let Some(line) = &settings.announcement {
         terminal::line(line);
     }
-    let progress = Progress::start(settings.duration);
+    let mut progress = Progress::start(settings.duration);
     let ran = recording.run(
         &mut sampler,
         settings.duration,
         &mut interrupts,
         &output,
-        &progress,
+        &mut progress,
     );
     progress.finish();
     ran?;
@@ -204,7 +204,7 @@ impl Recording {
         duration: Option<Duration>,
         interrupts: &mut Interrupts,
         output: &Output,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<()> {
         while self.targets.iter().any(|target| target.end.is_none()) && !interrupts.received() {
             let elapsed = monotonic() - self.started;

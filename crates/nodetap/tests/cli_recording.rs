@@ -158,6 +158,23 @@ fn a_signal_ends_the_one_liner_too() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once() {
+    let target = Target::start(VERSION, &[], "lifecycle.js", &[]).wait_until_ready();
+    let pid = target.pid().to_string();
+    let child = start_sampling(&["record", "-p", &pid]);
+    // Stopped, so that it finds both of them when it goes on.
+    for signal in [Signal::STOP, Signal::INT, Signal::TERM, Signal::CONT] {
+        send(&child, signal);
+    }
+    let output = child.wait_with_output().expect("wait");
+    assert_eq!(stderr(&output), [""; 0]);
+    // Which of them is handled first is up to the kernel.
+    let status = output.status.code();
+    assert!(matches!(status, Some(130 | 143)), "{status:?}");
+    assert_eq!(output.stdout, b"");
+}
+
+#[test]
 fn the_end_of_the_target_ends_it() {
     let mut target = Target::start(VERSION, &[], "lifecycle.js", &[]).wait_until_ready();
     let pid = target.pid().to_string();

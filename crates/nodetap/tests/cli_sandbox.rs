@@ -161,7 +161,7 @@ fn ps_tells_that_nothing_can_be_profiled() {
     let table = String::from_utf8_lossy(&output.stdout);
     let of_target = |line: &&str| line.split_whitespace().next() == Some(&pid);
     let line = table.lines().find(of_target).expect("it is listed");
-    assert!(line.contains("  no: no sampler works here  "), "{line}");
+    assert!(line.contains("  no: eBPF does not work here  "), "{line}");
     assert_eq!(
         stderr(&output),
         ["hint: 'nodetap doctor' says why nothing can be profiled by this user"]

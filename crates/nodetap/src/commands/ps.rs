@@ -102,7 +102,7 @@ impl Row {
         let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let profile = match &process.obstacle {
             Some(obstacle) => format!("no: {obstacle}"),
-            None if !sampler => "no: no sampler works here".to_owned(),
+            None if !sampler => "no: eBPF does not work here".to_owned(),
             None => "yes".to_owned(),
         };
         Row {
@@ -215,10 +215,10 @@ mod tests {
     fn a_table_in_a_pipe_is_whole_and_plain() {
         assert_eq!(
             render(&rows(), None, false),
-            "  PID  NODE      V8                   THREADS  CPU %  PROFILE                    COMMAND\n\
-             \x20   7  v24.21.0  13.6.233.17-node.53       11  100.0  yes                        node a long\\nscript.js\n\
-             32642  v24.21.0  13.6.233.17-node.53       11      -  no: no permission          node a long\\nscript.js\n\
-             \x20  12  v24.21.0  13.6.233.17-node.53       11    0.0  no: no sampler works here  node a long\\nscript.js\n"
+            "  PID  NODE      V8                   THREADS  CPU %  PROFILE                      COMMAND\n\
+             \x20   7  v24.21.0  13.6.233.17-node.53       11  100.0  yes                          node a long\\nscript.js\n\
+             32642  v24.21.0  13.6.233.17-node.53       11      -  no: permission denied        node a long\\nscript.js\n\
+             \x20  12  v24.21.0  13.6.233.17-node.53       11    0.0  no: eBPF does not work here  node a long\\nscript.js\n"
         );
     }
 
