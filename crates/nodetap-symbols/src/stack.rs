@@ -201,7 +201,7 @@ impl StackNames {
                 frames.push(self.js.interpreted(target, record, slot_offset(record)));
             }
             Place::Handler(name) | Place::Builtin(name) => {
-                frames.push(Frame::new(Kind::Builtin, name));
+                frames.push(self.js.builtin(target, record, name));
             }
             Place::Native => frames.push(native.frame(pc, PcKind::Return)),
             Place::Compiled => {
@@ -243,7 +243,7 @@ impl StackNames {
                 }
             }
             Place::Builtin(name) => {
-                frames.push(Frame::new(Kind::Builtin, name));
+                frames.push(self.js.builtin(target, record, name));
                 if self.is_script_function(target, record) {
                     let caller = self.find_return(target, native, sample, record);
                     self.resume(target, native, record, caller, frames);

@@ -5,6 +5,7 @@
 //! object does), or one of V8's builtins. A frame whose identity does not
 //! check out is `(unknown)`, never a guess.
 
+mod builtin_name;
 mod code_cache;
 mod functions;
 mod top;
@@ -260,6 +261,17 @@ impl JsNames {
             ));
         }
         frames
+    }
+
+    /// A frame of the embedded builtin that V8's source calls `symbol`.
+    pub fn builtin(&mut self, target: &Target, record: &FrameRecord, symbol: &str) -> Frame {
+        let function = self
+            .function(target, record)
+            .filter(|function| function.script.is_none());
+        let name = function
+            .and_then(|function| builtin_name::javascript_name(symbol, &function.name))
+            .unwrap_or_else(|| symbol.to_owned());
+        Frame::new(Kind::Builtin, name)
     }
 
     /// Whether the slots of `record` name another function than the one that
