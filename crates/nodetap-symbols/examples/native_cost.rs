@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fs;
 use std::time::Duration;
 
-use nodetap_symbols::maps::{Content, Maps};
+use nodetap_symbols::maps::Maps;
 use nodetap_symbols::native::{NativeNames, Pc};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -21,10 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count = u64::from(numbers.get(1).copied().unwrap_or(2000).max(1));
 
     let maps = Maps::read(pid)?;
-    let code: Vec<_> = maps
-        .iter()
-        .filter(|mapping| matches!(mapping.content, Content::File(_)))
-        .collect();
+    let code: Vec<_> = maps.files().collect();
     let bytes: u64 = code.iter().map(|mapping| mapping.end - mapping.start).sum();
     let step = (bytes / count).max(1) as usize;
     let addresses: Vec<u64> = code

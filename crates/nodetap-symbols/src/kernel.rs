@@ -7,6 +7,8 @@ use std::sync::Arc;
 use nodetap_profile::{Frame, Kind};
 use rustc_hash::FxHashMap;
 
+use crate::demangle::readable;
+
 const KALLSYMS: &str = "/proc/kallsyms";
 
 /// No function of the kernel's is longer than this. The list has no sizes, and
@@ -56,7 +58,7 @@ impl KernelNames {
         let frame = match found {
             Some((function, module)) => Frame {
                 file: Some(Arc::from(module.unwrap_or("[kernel]"))),
-                ..Frame::new(Kind::Kernel, function)
+                ..Frame::new(Kind::Kernel, readable(function))
             },
             None => Frame::new(Kind::Kernel, "(kernel)"),
         };

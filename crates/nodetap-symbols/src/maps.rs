@@ -91,6 +91,12 @@ impl Maps {
             .filter(|mapping| address < mapping.end)
     }
 
+    /// The executable mappings of files, by address.
+    pub fn files(&self) -> impl Iterator<Item = &Mapping> {
+        self.iter()
+            .filter(|mapping| matches!(mapping.content, Content::File(_)))
+    }
+
     /// All executable mappings, by address.
     pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
         self.0.iter()

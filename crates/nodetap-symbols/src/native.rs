@@ -169,7 +169,8 @@ impl NativeNames {
     }
 
     /// Whether there is executable memory at `address` in process `pid`, as far as
-    /// its mappings are known.
+    /// its mappings are known: they are not read again, so that any word may be
+    /// asked about.
     pub fn is_executable(&self, pid: u32, address: u64) -> bool {
         self.processes
             .get(&pid)
@@ -200,8 +201,11 @@ impl NativeNames {
             {
                 process.patience = PATIENCE[0];
             }
-            // Another library may be where one was unloaded.
-            process.named.clear();
+            // Another library may be where one was unloaded. (Mostly it is V8
+            // that has compiled more.)
+            if !maps.files().eq(process.maps.files()) {
+                process.named.clear();
+            }
             process.maps = maps;
             self.open_files(pid);
         }
@@ -236,7 +240,7 @@ impl NativeNames {
         let Some(process) = self.processes.get(&pid) else {
             return;
         };
-        for mapping in process.maps.iter() {
+        for mapping in process.maps.files() {
             let Content::File(id) = &mapping.content else {
                 continue;
             };
@@ -497,6 +501,24 @@ mod tests {
             found.iter().any(|name| name.ends_with("clock_gettime")),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn what_is_mapped_later_is_found() {
+        let (mut names, pid) = own_names();
+        let file = File::open("/bin/cat").unwrap();
+        // SAFETY: nobody writes to this file; what is mapped is not looked at.
+        let late = unsafe { memmap2::MmapOptions::new().map_exec(&file) }.unwrap();
+        let address = late.as_ptr() as u64;
+        let frame = loop {
+            if let Some(frame) = names.name(pid, Pc::Own(address)) {
+                break frame;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(frame.function, None, "its header is no function");
+        assert_eq!(&**frame.label(), "(cat)");
+        assert!(names.is_native(pid, address));
     }
 
     #[test]
