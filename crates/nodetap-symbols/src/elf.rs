@@ -425,7 +425,7 @@ mod tests {
     /// Every cut and a great many changed bytes of a real file: never a panic.
     #[test]
     fn a_damaged_file_gives_errors_or_nothing() {
-        let whole = crate::native::vdso_of(std::process::id()).unwrap();
+        let whole = crate::module::vdso_of(std::process::id()).unwrap();
         for length in (0..whole.len()).step_by(97) {
             if let Ok(symbols) = ElfSymbols::read(Source::Bytes(whole[..length].to_vec()), |_| None)
             {

@@ -14,6 +14,7 @@ pub mod elf;
 pub mod js;
 pub mod kernel;
 pub mod maps;
+mod module;
 pub mod native;
 mod plt;
 pub mod roles;
