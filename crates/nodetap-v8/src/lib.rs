@@ -30,6 +30,7 @@ mod scope_info;
 mod script;
 pub mod source_position;
 mod string;
+pub mod translation;
 mod version;
 mod vlq;
 

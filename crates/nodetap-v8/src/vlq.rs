@@ -26,6 +26,22 @@ impl<'a> Vlq<'a> {
         None
     }
 
+    /// How many bytes are left to read.
+    pub fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The signed number that an unsigned one stands for: its lowest bit is
+    /// the sign, the rest the magnitude (`VLQEncode` in `src/base/vlq.h`).
+    pub fn signed(value: u64) -> i64 {
+        let magnitude = (value >> 1) as i64;
+        if value & 1 == 0 {
+            magnitude
+        } else {
+            -magnitude
+        }
+    }
+
     /// The signed number that an unsigned one stands for (zig-zag encoding).
     pub fn zigzag(value: u64) -> i64 {
         (value >> 1) as i64 ^ -((value & 1) as i64)
@@ -50,5 +66,7 @@ mod tests {
     #[test]
     fn zigzag_alternates_signs() {
         assert_eq!([0, 1, 2, 3].map(Vlq::zigzag), [0, -1, 1, -2]);
+        assert_eq!([0, 1, 2, 3].map(Vlq::signed), [0, 0, 1, -1]);
+        assert_eq!(Vlq::signed(u64::MAX), -(i64::MAX));
     }
 }

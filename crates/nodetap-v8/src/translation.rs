@@ -1,0 +1,472 @@
+//! Frame translations: how the deoptimizer would turn one frame of optimized
+//! code into the frames of the functions that are in it. They name, for every
+//! place that can be deoptimized, each active function and where in it.
+//!
+//! The opcodes are a byte each (before V8 11 a variable-length number), their
+//! operands variable-length numbers. Since V8 11 a translation may say "as in
+//! the previous one" for a run of instructions
+//! (`src/deoptimizer/translation-opcode.h`, the iterator in
+//! `src/deoptimizer/translation-array.cc`, since V8 12
+//! `src/objects/deoptimization-data.cc`).
+
+use crate::version::Version;
+use crate::vlq::Vlq;
+
+/// More instructions than a translation has; ends what loops.
+const MAX_INSTRUCTIONS: u32 = 1 << 16;
+
+/// A frame that deoptimization would make. Functions and literals are indices
+/// in the code's literal array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TranslatedFrame {
+    /// A function in its bytecode.
+    Function {
+        /// Its `SharedFunctionInfo`.
+        shared: u32,
+        /// Where in its bytecode; -1 for its entry.
+        bytecode_offset: i32,
+        /// Its `BytecodeArray` in the protected literals, where the
+        /// translation names it.
+        bytecode_array: Option<u32>,
+    },
+    /// A builtin that JavaScript called and that was inlined
+    /// (`Array.prototype.forEach`), about to continue.
+    Builtin {
+        /// The `SharedFunctionInfo` that the frame is told to have; Maglev
+        /// gives the caller's.
+        shared: u32,
+        /// Its `JSFunction`, if the translation gives it.
+        closure: Option<u32>,
+    },
+    /// Another: arguments, a construct stub, the rest of another builtin. No
+    /// stack of JavaScript shows it.
+    Other,
+}
+
+/// How translations are written in one version of V8.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TranslationFormat {
+    /// How many operands each opcode has, a digit an opcode.
+    operands: &'static [u8],
+    /// Whether opcodes are signed variable-length numbers.
+    packed_opcodes: bool,
+    /// Opcodes that begin a translation.
+    begin: &'static [u8],
+    /// Whether the first operand of these is how far back the previous one
+    /// begins; the next is the number of frames.
+    lookback: bool,
+    /// Opcodes of a frame in bytecode.
+    function: &'static [u8],
+    /// Whether the third operand of these is the `BytecodeArray`.
+    bytecode_array: bool,
+    /// Opcodes of a JavaScript builtin's frame.
+    builtin: &'static [u8],
+    /// Opcodes of all other frames.
+    other: &'static [u8],
+    /// `LITERAL`
+    literal: u8,
+    /// `MATCH_PREVIOUS_TRANSLATION`
+    match_previous: Option<u8>,
+}
+
+/// 10.2, as in `translation-opcode.h` of 10.0.
+const V10: TranslationFormat = TranslationFormat {
+    operands: b"2103113131111111115334111112",
+    packed_opcodes: true,
+    begin: &[3],
+    lookback: false,
+    function: &[18],
+    bytecode_array: false,
+    builtin: &[19, 20],
+    other: &[0, 6, 8, 21],
+    literal: 22,
+    match_previous: None,
+};
+
+/// 11.3, as in `translation-opcode.h` of 11.2.
+const V11: TranslationFormat = TranslationFormat {
+    operands: b"103311313111112111111115333401111121",
+    packed_opcodes: false,
+    begin: &[2, 3],
+    lookback: true,
+    function: &[23, 24],
+    bytecode_array: false,
+    builtin: &[25, 26],
+    other: &[6, 8, 14, 27],
+    literal: 29,
+    match_previous: Some(35),
+};
+
+/// `translation-opcode.h` of 12.4.
+const V12: TranslationFormat = TranslationFormat {
+    operands: b"5333213432103311111111111111111101111121",
+    packed_opcodes: false,
+    begin: &[12, 13],
+    lookback: true,
+    function: &[0, 1],
+    bytecode_array: false,
+    builtin: &[2, 3],
+    other: &[4, 5, 6, 7, 8, 9],
+    literal: 33,
+    match_previous: Some(39),
+};
+
+/// `translation-opcode.h` of 13.6 and of 14.6, which are the same.
+const V13: TranslationFormat = TranslationFormat {
+    operands: b"643321343331003311101111111111111111101111121",
+    packed_opcodes: false,
+    begin: &[14, 15],
+    lookback: true,
+    function: &[0, 1],
+    bytecode_array: true,
+    builtin: &[2, 3],
+    other: &[4, 5, 6, 7, 8, 9, 10],
+    literal: 38,
+    match_previous: Some(44),
+};
+
+impl TranslationFormat {
+    /// The format of `version`; `None` where it was not read. The opcodes are
+    /// numbered anew in nearly every version, so none is taken for another.
+    pub fn of(version: Version) -> Option<&'static TranslationFormat> {
+        match (version.major, version.minor) {
+            (10, 2) => Some(&V10),
+            (11, 3) => Some(&V11),
+            (12, 4) => Some(&V12),
+            (13, 6..) | (14, 0..=6) => Some(&V13),
+            _ => None,
+        }
+    }
+
+    /// The frames of the translation that begins at byte `index` of
+    /// `translations`, outermost first. `None` where it does not decode.
+    pub fn frames(&self, translations: &[u8], index: usize) -> Option<Vec<TranslatedFrame>> {
+        let mut reader = Reader {
+            format: self,
+            bytes: translations,
+            at: index,
+            previous: 0,
+            from_previous: 0,
+            since: 0,
+            instructions: 0,
+        };
+        if !self.begin.contains(&reader.opcode()?) {
+            return None;
+        }
+        if self.lookback {
+            reader.operand()?;
+        }
+        let count = usize::try_from(Vlq::signed(reader.operand()?)).ok()?;
+        reader.operand()?;
+        if !self.lookback {
+            reader.operand()?;
+        }
+        let mut frames = Vec::new();
+        let mut opcode = None;
+        while frames.len() < count {
+            let number = match opcode.take() {
+                Some(number) => number,
+                None => reader.opcode()?,
+            };
+            if self.function.contains(&number) {
+                let bytecode_offset = reader.signed()?;
+                let shared = reader.index()?;
+                let rest = self.operands_of(number)? - 2;
+                let bytecode_array = match self.bytecode_array {
+                    true => Some(reader.index()?),
+                    false => None,
+                };
+                reader.skip(rest - u8::from(self.bytecode_array))?;
+                frames.push(TranslatedFrame::Function {
+                    shared,
+                    bytecode_offset,
+                    bytecode_array,
+                });
+            } else if self.builtin.contains(&number) {
+                // The first operand says which builtin continues.
+                reader.skip(1)?;
+                let shared = reader.index()?;
+                reader.skip(self.operands_of(number)? - 2)?;
+                // The first value of a frame is its closure.
+                let next = reader.opcode()?;
+                let closure = if next == self.literal {
+                    Some(reader.index()?)
+                } else {
+                    opcode = Some(next);
+                    None
+                };
+                frames.push(TranslatedFrame::Builtin { shared, closure });
+            } else {
+                if self.other.contains(&number) {
+                    frames.push(TranslatedFrame::Other);
+                } else if self.begin.contains(&number) {
+                    return None;
+                }
+                reader.skip(self.operands_of(number)?)?;
+            }
+        }
+        Some(frames)
+    }
+
+    fn operands_of(&self, opcode: u8) -> Option<u8> {
+        Some(self.operands.get(usize::from(opcode))? - b'0')
+    }
+}
+
+/// Reads a translation instruction by instruction, here or, where it says so,
+/// in the previous one.
+struct Reader<'a> {
+    format: &'a TranslationFormat,
+    bytes: &'a [u8],
+    at: usize,
+    /// Where the previous translation is read.
+    previous: usize,
+    /// How many instructions are to be taken from there, the one that is being
+    /// read included.
+    from_previous: u64,
+    /// Instructions read here since `previous` was right.
+    since: u32,
+    instructions: u32,
+}
+
+impl Reader<'_> {
+    fn opcode(&mut self) -> Option<u8> {
+        self.count()?;
+        self.from_previous = self.from_previous.saturating_sub(1);
+        if self.from_previous > 0 {
+            return self.opcode_of_previous();
+        }
+        let begin = self.at;
+        if self.format.packed_opcodes {
+            return u8::try_from(Vlq::signed(self.operand()?)).ok();
+        }
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        let opcodes = self.format.operands.len() as u8;
+        let matched = if byte >= opcodes {
+            // So V8 writes the most frequent one, operand included.
+            Some(u64::from(byte - opcodes))
+        } else if Some(byte) == self.format.match_previous {
+            Some(self.operand()?)
+        } else {
+            None
+        };
+        if let Some(matched) = matched {
+            self.from_previous = matched;
+            for _ in 0..self.since {
+                let skipped = self.opcode_of_previous()?;
+                for _ in 0..self.format.operands_of(skipped)? {
+                    number(self.bytes, &mut self.previous)?;
+                }
+            }
+            self.since = 0;
+            return self.opcode_of_previous();
+        }
+        if self.format.begin.contains(&byte) {
+            // The first operand is how far back the previous one begins.
+            let back = number(self.bytes, &mut self.at.clone())?;
+            if back > 0 {
+                self.previous = begin.checked_sub(usize::try_from(back).ok()?)?;
+            }
+            self.since = 1;
+        } else {
+            self.since += 1;
+        }
+        Some(byte)
+    }
+
+    fn opcode_of_previous(&mut self) -> Option<u8> {
+        self.count()?;
+        let opcode = *self.bytes.get(self.previous)?;
+        self.previous += 1;
+        // It refers to no other itself.
+        (Some(opcode) != self.format.match_previous).then_some(opcode)
+    }
+
+    fn operand(&mut self) -> Option<u64> {
+        if self.from_previous > 0 {
+            number(self.bytes, &mut self.previous)
+        } else {
+            number(self.bytes, &mut self.at)
+        }
+    }
+
+    fn signed(&mut self) -> Option<i32> {
+        i32::try_from(Vlq::signed(self.operand()?)).ok()
+    }
+
+    fn index(&mut self) -> Option<u32> {
+        u32::try_from(Vlq::signed(self.operand()?)).ok()
+    }
+
+    fn skip(&mut self, operands: u8) -> Option<()> {
+        for _ in 0..operands {
+            self.operand()?;
+        }
+        Some(())
+    }
+
+    fn count(&mut self) -> Option<()> {
+        self.instructions += 1;
+        (self.instructions <= MAX_INSTRUCTIONS).then_some(())
+    }
+}
+
+/// The number at `at`, which is moved behind it.
+fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let mut vlq = Vlq::new(bytes.get(*at..)?);
+    let value = vlq.unsigned()?;
+    *at = bytes.len() - vlq.left();
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(shared: u32, bytecode_offset: i32) -> TranslatedFrame {
+        TranslatedFrame::Function {
+            shared,
+            bytecode_offset,
+            bytecode_array: None,
+        }
+    }
+
+    fn all() -> [&'static TranslationFormat; 4] {
+        [&V10, &V11, &V12, &V13]
+    }
+
+    #[test]
+    fn opcodes_agree_with_their_operands() {
+        for format in all() {
+            let count = |opcode: &u8| format.operands_of(*opcode).unwrap();
+            assert!(format.begin.iter().all(|opcode| count(opcode) == 3));
+            assert!(format.builtin.iter().all(|opcode| count(opcode) == 3));
+            assert!(format.function.iter().all(|opcode| count(opcode) >= 3));
+            assert_eq!(count(&format.literal), 1);
+            if let Some(last) = format.match_previous {
+                assert_eq!(usize::from(last) + 1, format.operands.len());
+                assert_eq!(count(&last), 1);
+            }
+        }
+        assert_eq!(TranslationFormat::of(Version::new(12, 9)), None);
+        assert_eq!(TranslationFormat::of(Version::new(14, 7)), None);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn frames_of_10_2_are_read() {
+        let bytes = [
+            0xff, // another translation
+            3 << 1, 3 << 1, 2 << 1, 0, // BEGIN: 3 frames, 2 of JavaScript
+            18 << 1, 7 << 1, 0, 4 << 1, 0, 0, // INTERPRETED_FRAME
+            24 << 1, 1 << 1, // STACK_SLOT
+            8 << 1, 0, 1 << 1, 2 << 1, // CONSTRUCT_STUB_FRAME
+            22 << 1, 5 << 1, // LITERAL
+            18 << 1, 0x89, 0x01, 1 << 1, 0, 0, 0, // at -68
+        ];
+        let frames = V10.frames(&bytes, 1);
+        assert_eq!(
+            frames.unwrap(),
+            [function(0, 7), TranslatedFrame::Other, function(1, -68)]
+        );
+        assert_eq!(V10.frames(&bytes, 0), None);
+        assert_eq!(V10.frames(&bytes, 6), None, "no BEGIN");
+        assert_eq!(V10.frames(&bytes, 1000), None);
+        for end in 1..bytes.len() - 3 {
+            assert_eq!(V10.frames(&bytes[..end], 1), None, "cut off at {end}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn frames_of_13_6_name_their_bytecode_and_inlined_builtins() {
+        let bytes = [
+            14, 0, 3 << 1, 3 << 1, // BEGIN_WITHOUT_FEEDBACK: 3 frames
+            1, 40 << 1, 0, 9 << 1, 3, // INTERPRETED_FRAME_WITHOUT_RETURN
+            37, // OPTIMIZED_OUT
+            2, 0xa8, 0x09, 0, 4, // a JavaScript builtin, said to be function 0
+            38, 6 << 1, // LITERAL: the builtin's JSFunction
+            40, 2, // TAGGED_STACK_SLOT
+            0, 1, 1 << 1, 10 << 1, 2, 0, 1 << 1, // with return, at its entry
+        ];
+        let expected = [
+            TranslatedFrame::Function {
+                shared: 0,
+                bytecode_offset: 40,
+                bytecode_array: Some(9),
+            },
+            TranslatedFrame::Builtin {
+                shared: 0,
+                closure: Some(6),
+            },
+            TranslatedFrame::Function {
+                shared: 1,
+                // A magnitude of 0 with the sign bit is 0 as well.
+                bytecode_offset: 0,
+                bytecode_array: Some(10),
+            },
+        ];
+        assert_eq!(V13.frames(&bytes, 0).unwrap(), expected);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn what_matches_the_previous_translation_is_read_there() {
+        // 12.4 has 40 opcodes.
+        let mut bytes = vec![
+            12, 0, 2 << 1, 2 << 1, // BEGIN
+            1, 5 << 1, 0, 3, // function 0 at 5
+            33, 1 << 1, // LITERAL
+            32, // OPTIMIZED_OUT
+            1, 6 << 1, 1 << 1, 3, // function 1 at 6
+            32,
+        ];
+        let second = bytes.len();
+        bytes.extend([
+            12, second as u8, 2 << 1, 2 << 1, // looks back
+            1, 8 << 1, 0, 3, // function 0 at 8
+            40 + 2, // then the two values as before
+            1, 9 << 1, 1 << 1, 3, // function 1 at 9
+        ]);
+        let third = bytes.len();
+        bytes.extend([
+            12, third as u8, 2 << 1, 2 << 1, // looks back to the first
+            39, 5, // all as there
+        ]);
+        let frames = |index| V12.frames(&bytes, index).unwrap();
+        assert_eq!(frames(0), [function(0, 5), function(1, 6)]);
+        assert_eq!(frames(second), [function(0, 8), function(1, 9)]);
+        assert_eq!(frames(third), [function(0, 5), function(1, 6)]);
+    }
+
+    #[test]
+    fn garbage_neither_panics_nor_loops() {
+        // xorshift64, fixed seeds
+        for seed in 1..400_u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state
+            };
+            let length = (random() % 300) as usize;
+            let small = random() % 2 == 0;
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| (random() % if small { 48 } else { 256 }) as u8)
+                .collect();
+            for format in all() {
+                for index in 0..length + 2 {
+                    let mut begun = bytes.clone();
+                    if let Some(byte) = begun.get_mut(index) {
+                        *byte = format.begin[0] << u8::from(format.packed_opcodes);
+                    }
+                    if let Some(frames) = format.frames(&begun, index) {
+                        assert!(frames.len() <= MAX_INSTRUCTIONS as usize);
+                    }
+                }
+            }
+        }
+    }
+}
