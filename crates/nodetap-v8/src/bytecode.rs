@@ -14,6 +14,30 @@ impl Heap<'_> {
         u32::try_from(raw.checked_sub(first)?).ok()
     }
 
+    /// The `BytecodeArray` of the function of `shared`
+    /// (`SharedFunctionInfo::GetBytecodeArray`).
+    ///
+    /// # Errors
+    /// Where it has none: it is a builtin, was never compiled, or its bytecode
+    /// was given up.
+    pub fn bytecode_of(&self, shared: Tagged) -> Result<Tagged, Error> {
+        let types = &self.layout.types;
+        self.expect(shared, types.shared_function_info, "a SharedFunctionInfo")?;
+        let mut data = self.tagged(shared.field(self.layout.shared.function_data)?)?;
+        // Baseline code has it in place of deoptimization data.
+        if self.instance_type(data)? == types.code {
+            let offset = self.layout.code.deoptimization_or_interpreter_data;
+            data = self.tagged(data.field(offset)?)?;
+        }
+        // `InterpreterData.bytecode_array`, with a copy of the interpreter's
+        // entry for each function (`--interpreted-frames-native-stack`).
+        if self.instance_type(data)? == types.interpreter_data {
+            data = self.tagged(data.field(8)?)?;
+        }
+        self.expect(data, types.bytecode_array, "a BytecodeArray")?;
+        Ok(data)
+    }
+
     /// How many bytes of bytecode `array` has.
     ///
     /// # Errors

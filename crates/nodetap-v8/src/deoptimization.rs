@@ -1,9 +1,14 @@
 //! `DeoptimizationData`: which functions optimized code has inlined, and where
 //! (`src/objects/deoptimization-data.h`).
+//!
+//! It tells that twice: source positions carry the call that a function was
+//! inlined at, and each place that can be deoptimized has an entry with the
+//! frames that it stands for.
 
 use crate::code::Code;
 use crate::heap::{Error, Heap, Tagged};
 use crate::source_position::SourcePosition;
+use crate::translation::{TranslatedFrame, TranslationFormat};
 
 /// Deeper than V8 inlines (`max_inlined_bytecode_size_cumulative` bounds it).
 const MAX_INLINING_DEPTH: usize = 256;
@@ -24,6 +29,20 @@ pub struct DeoptimizationData {
     pub shared: Tagged,
     inlining_positions: Vec<InliningPosition>,
     literals: Vec<Tagged>,
+    inlined_functions: usize,
+    translations: Vec<u8>,
+    format: Option<&'static TranslationFormat>,
+    /// Of each entry, where in `translations` its own begins.
+    entries: Vec<u32>,
+    /// How many of the entries, the first ones, are eager: code jumps to their
+    /// exits. The others are lazy: of calls.
+    eager: u32,
+    exit_size: u32,
+    /// Where the exits start, in bytes from the code's start: one after the
+    /// other, in the order of the entries.
+    pub exit_start: u32,
+    /// Where on-stack replacement enters the code, likewise.
+    pub osr_entry: Option<u32>,
 }
 
 /// A function in optimized code and the place in it.
@@ -43,7 +62,36 @@ impl DeoptimizationData {
             let index = usize::try_from(inlined.function).ok()?;
             self.literals.get(index).copied()
         });
-        std::iter::once(self.shared).chain(inlined)
+        // They are the first literals (`PopulateDeoptimizationData`,
+        // `RecordInlinedFunctions` in V8's two code generators).
+        let first = self.literals.iter().take(self.inlined_functions).copied();
+        std::iter::once(self.shared).chain(inlined).chain(first)
+    }
+
+    /// The literal at `index`, as it was when the data was read.
+    pub fn literal(&self, index: u32) -> Option<Tagged> {
+        self.literals.get(index as usize).copied()
+    }
+
+    /// The frames that the place of deoptimization entry `entry` stands for,
+    /// outermost first. `None` where that does not decode, or this version's
+    /// translations are not known.
+    pub fn frames(&self, entry: u32) -> Option<Vec<TranslatedFrame>> {
+        let index = *self.entries.get(entry as usize)?;
+        self.format?.frames(&self.translations, index as usize)
+    }
+
+    /// The entry whose exit contains the byte at `offset` of the code.
+    pub fn exit_at(&self, offset: u32) -> Option<u32> {
+        let entry = offset.checked_sub(self.exit_start)? / self.exit_size;
+        ((entry as usize) < self.entries.len()).then_some(entry)
+    }
+
+    /// The entry whose exit the code at another place jumps to at `offset`.
+    pub fn eager_exit_at(&self, offset: u32) -> Option<u32> {
+        let entry = self.exit_at(offset)?;
+        let start = self.exit_start + entry * self.exit_size;
+        (entry < self.eager && offset == start).then_some(entry)
     }
 
     /// The functions that are active at `position`, innermost first; the last
@@ -123,16 +171,87 @@ impl Heap<'_> {
                 function: i32::from_le_bytes(bytes[8..12].try_into().expect("4 bytes")),
             })
             .collect::<Vec<_>>();
-        let literals = if inlining_positions.is_empty() {
-            Vec::new()
-        } else {
-            self.elements(element(indices.literal_array)?)?
+        let count = |index: u32| -> Result<u32, Error> {
+            let count = element(index)?;
+            let count = count.to_smi().ok_or(Error::NotASmi(count.0))?;
+            u32::try_from(count).map_err(|_| Error::Unbelievable("a negative count"))
         };
+        // An entry: its bytecode offset, its translation, its pc.
+        let entries = data
+            .get(indices.first_entry as usize..)
+            .unwrap_or_default()
+            .chunks_exact(3)
+            .map(|entry| {
+                entry[1]
+                    .to_smi()
+                    .and_then(|index| u32::try_from(index).ok())
+            })
+            .collect::<Option<Vec<u32>>>()
+            .ok_or(Error::Unbelievable("a translation out of range"))?;
+        let (eager, lazy) = (count(indices.eager_count)?, count(indices.lazy_count)?);
+        if u64::from(eager) + u64::from(lazy) != entries.len() as u64 {
+            return Err(Error::Unbelievable("entries that do not add up"));
+        }
         Ok(DeoptimizationData {
             shared,
             inlining_positions,
-            literals,
+            literals: self.elements(element(indices.literal_array)?)?,
+            inlined_functions: count(indices.inlined_function_count)? as usize,
+            translations: self.byte_array(element(indices.frame_translation)?)?,
+            format: indices.translation,
+            entries,
+            eager,
+            exit_size: indices.exit_size,
+            exit_start: count(indices.exit_start)?,
+            // -1 where the code is not for on-stack replacement.
+            osr_entry: count(indices.osr_pc_offset).ok(),
         })
+    }
+
+    /// The literal at `index` of the deoptimization data of `code`, where it
+    /// is now: the garbage collector may have moved it since the data was read.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read.
+    pub fn deoptimization_literal(&self, code: &Code, index: u32) -> Result<Tagged, Error> {
+        self.element_of(code, self.layout.code.deoptimization.literal_array, index)
+    }
+
+    /// The `BytecodeArray` of a function in `code`, likewise where it is now.
+    ///
+    /// # Errors
+    /// Where `frame` is no function's, or it cannot be read.
+    pub fn translated_bytecode(
+        &self,
+        code: &Code,
+        frame: &TranslatedFrame,
+    ) -> Result<Tagged, Error> {
+        let protected = self.layout.code.deoptimization.protected_literal_array;
+        match (*frame, protected) {
+            (
+                TranslatedFrame::Function {
+                    bytecode_array: Some(index),
+                    ..
+                },
+                Some(array),
+            ) => self.element_of(code, array, index),
+            (TranslatedFrame::Function { shared, .. }, _) => {
+                self.bytecode_of(self.deoptimization_literal(code, shared)?)
+            }
+            _ => Err(Error::Unbelievable("a frame without bytecode")),
+        }
+    }
+
+    /// Element `index` of the array that is element `array` of the
+    /// deoptimization data of `code`.
+    fn element_of(&self, code: &Code, array: u32, index: u32) -> Result<Tagged, Error> {
+        let missing = || Error::Unbelievable("an element that there is not");
+        let array = *self
+            .elements(code.data)?
+            .get(array as usize)
+            .ok_or_else(missing)?;
+        let elements = self.elements(array)?;
+        elements.get(index as usize).copied().ok_or_else(missing)
     }
 }
 
@@ -170,6 +289,14 @@ mod tests {
                 },
             ],
             literals: vec![Tagged(0x201)],
+            inlined_functions: 1,
+            translations: Vec::new(),
+            format: None,
+            entries: vec![0, 0, 0],
+            eager: 2,
+            exit_size: 4,
+            exit_start: 100,
+            osr_entry: None,
         };
         let stack = data.inlining_stack(at(3, Some(1))).unwrap();
         let stack: Vec<_> = stack
@@ -183,5 +310,10 @@ mod tests {
         assert!(data.inlining_stack(at(1, Some(2))).is_err(), "no literal 9");
         assert!(data.inlining_stack(at(1, Some(3))).is_err(), "a loop");
         assert!(data.inlining_stack(at(1, Some(4))).is_err(), "no entry 4");
+        let exits = [99, 100, 103, 104, 111, 112].map(|offset| data.exit_at(offset));
+        assert_eq!(exits, [None, Some(0), Some(0), Some(1), Some(2), None]);
+        let eager = [100, 103, 104, 108].map(|offset| data.eager_exit_at(offset));
+        assert_eq!(eager, [Some(0), None, Some(1), None]);
+        assert_eq!(data.frames(0), None);
     }
 }

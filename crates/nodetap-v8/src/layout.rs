@@ -5,6 +5,7 @@
 //! the few rules below, each with the V8 source file it was read from.
 
 use crate::source_position::TableFormat;
+use crate::translation::TranslationFormat;
 use crate::version::Version;
 
 /// The layout of one V8 build.
@@ -46,6 +47,7 @@ pub struct InstanceTypes {
     pub script: u16,
     pub scope_info: u16,
     pub bytecode_array: u16,
+    pub interpreter_data: u16,
     /// `Code` since V8 11, `CodeDataContainer` before it was renamed.
     pub code: u16,
     /// What holds the instructions: `InstructionStream`, before V8 11 `Code`.
@@ -165,6 +167,7 @@ pub struct CodeLayout {
     /// In the `Code`, as the rest: where the instructions start (an address).
     pub instruction_start: Option<u32>,
     pub instruction_size: u32,
+    pub metadata_size: u32,
     pub flags: u32,
     pub deoptimization_or_interpreter_data: u32,
     /// Baseline code's bytecode offset table, other code's source positions.
@@ -173,6 +176,19 @@ pub struct CodeLayout {
     pub kind_mask: u32,
     pub kinds: CodeKinds,
     pub deoptimization: DeoptimizationLayout,
+    /// `None` where this version's tables are not known.
+    pub safepoints: Option<SafepointLayout>,
+}
+
+/// The head of a safepoint table (`src/codegen/safepoint-table.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SafepointLayout {
+    /// Where its number of entries is; their configuration follows.
+    pub length: u32,
+    /// Where the entries start.
+    pub header: u32,
+    /// Where they start in code of Maglev's.
+    pub maglev_header: u32,
 }
 
 /// Values of `CodeKind` (`src/objects/code-kind.h`).
@@ -192,9 +208,24 @@ pub struct CodeKinds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct DeoptimizationLayout {
+    pub frame_translation: u32,
+    pub inlined_function_count: u32,
+    /// Since V8 13.
+    pub protected_literal_array: Option<u32>,
     pub literal_array: u32,
+    pub osr_pc_offset: u32,
     pub shared_function_info: u32,
     pub inlining_positions: u32,
+    pub exit_start: u32,
+    pub eager_count: u32,
+    pub lazy_count: u32,
+    /// The first element of the first entry; an entry has three.
+    pub first_entry: u32,
+    /// Bytes of machine code of an exit.
+    pub exit_size: u32,
+    /// How translations are written; `None` where this version's opcodes are
+    /// not known.
+    pub translation: Option<&'static TranslationFormat>,
 }
 
 /// Where a frame keeps what identifies it, relative to its frame pointer

@@ -26,6 +26,7 @@ pub mod layout;
 mod memory;
 mod metadata;
 mod rules;
+pub mod safepoint;
 mod scope_info;
 mod script;
 pub mod source_position;

@@ -2,10 +2,12 @@
 
 use crate::layout::{
     BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, FrameLayout, InstanceTypes,
-    Layout, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags, UnknownLayout,
+    Layout, SafepointLayout, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags,
+    UnknownLayout,
 };
 use crate::metadata::Metadata;
 use crate::source_position::TableFormat;
+use crate::translation::TranslationFormat;
 use crate::version::Version;
 
 /// The oldest and the newest version that the rules below were read for.
@@ -124,6 +126,7 @@ fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
         script: ask.instance_type("Script")?,
         scope_info: ask.instance_type("ScopeInfo")?,
         bytecode_array: ask.instance_type("BytecodeArray")?,
+        interpreter_data: ask.instance_type("InterpreterData")?,
         code,
         instruction_stream: if split {
             ask.instance_type("InstructionStream")?
@@ -281,11 +284,46 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             .map(|name| ask.unsigned(&format!("DeoptimizationData{name}Index")).ok());
         told.find_map(|index| index).unwrap_or(otherwise)
     };
+    let literal_array = index(&["LiteralArray"], 2);
+    let inlining_positions = index(&["InliningPositions"], 7);
     let deoptimization = DeoptimizationLayout {
-        literal_array: index(&["LiteralArray"], 2),
+        // First come the translations, the number of inlined functions, the
+        // protected literals where there are any, the literals; then the
+        // bytecode offset that on-stack replacement entered the code at, and
+        // its pc (src/objects/deoptimization-data.h, before 12 code.h).
+        frame_translation: 0,
+        inlined_function_count: 1,
+        protected_literal_array: (literal_array == 3).then_some(2),
+        literal_array,
+        osr_pc_offset: literal_array + 2,
         shared_function_info: index(&["WrappedSharedFunctionInfo", "SharedFunctionInfo"], 6),
-        inlining_positions: index(&["InliningPositions"], 7),
+        inlining_positions,
+        exit_start: inlining_positions + 1,
+        eager_count: inlining_positions + 2,
+        lazy_count: inlining_positions + 3,
+        first_entry: inlining_positions + 4,
+        // `Deoptimizer::kEagerDeoptExitSize` and `kLazyDeoptExitSize` in
+        // src/deoptimizer/x64/deoptimizer-x64.cc.
+        exit_size: 4,
+        translation: TranslationFormat::of(ask.version),
     };
+    // The tables of these versions were read too. 13.6 put the number of
+    // stack slots first.
+    let safepoints = TranslationFormat::of(ask.version).map(|_| {
+        if ask.version >= Version::new(13, 0) {
+            SafepointLayout {
+                length: 4,
+                header: 12,
+                maglev_header: 16,
+            }
+        } else {
+            SafepointLayout {
+                length: 0,
+                header: 8,
+                maglev_header: 16,
+            }
+        }
+    });
     let kind_mask = ask.unsigned("CodeKindFieldMask")?;
     if !split {
         // One object: relocation_info, deoptimization data, position table,
@@ -296,12 +334,15 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             code_stream: None,
             instruction_start: None,
             instruction_size: ask.offset("Code", "instruction_size")?,
+            // It follows `instruction_size` in every version.
+            metadata_size: ask.offset("Code", "instruction_size")? + 4,
             flags: ask.offset("Code", "flags")?,
             deoptimization_or_interpreter_data: 16,
             position_table: 24,
             kind_mask,
             kinds,
             deoptimization,
+            safepoints,
         });
     }
     if !trusted {
@@ -314,12 +355,14 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             code_stream: Some(32),
             instruction_start: Some(40),
             instruction_size: 56,
+            metadata_size: 60,
             flags: 48,
             deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
             position_table: ask.offset("Code", "source_position_table")?,
             kind_mask,
             kinds,
             deoptimization,
+            safepoints,
         });
     }
     Ok(CodeLayout {
@@ -328,6 +371,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         code_stream: Some(ask.offset("Code", "instruction_stream")?),
         instruction_start: Some(ask.offset("Code", "instruction_start")?),
         instruction_size: ask.offset("Code", "instruction_size")?,
+        metadata_size: ask.offset("Code", "instruction_size")? + 4,
         flags: ask.offset("Code", "flags")?,
         // The first two fields (src/objects/code.h).
         deoptimization_or_interpreter_data: 8,
@@ -335,5 +379,6 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         kind_mask,
         kinds,
         deoptimization,
+        safepoints,
     })
 }
