@@ -1,7 +1,8 @@
 //! `flame`: a flame graph, an SVG that a browser can search and zoom.
 //!
-//! Drawn by `inferno`. Width is samples, and the frame above is the one that was called;
-//! children stand most samples first from the left. Colours tell what ran: see the legend at
+//! Drawn by `inferno`. Width is samples, and the frame below is the one that was called: a
+//! page opens at its top, and stacks may be hundreds of frames deep. Children stand most
+//! samples first from the left. Colours tell what ran: see the legend at
 //! the bottom. The title is the process, the subtitle its versions and what was recorded.
 //!
 //! Frames narrower than 0.01 % are not drawn.
@@ -13,7 +14,7 @@ mod lines;
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, PaletteMap};
-use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
+use inferno::flamegraph::{Direction, Options, TextTruncateDirection, from_lines};
 
 use self::colors::Class;
 use self::legend::Legend;
@@ -60,6 +61,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let mut options = Options::default();
     options.title = title(profile);
     options.subtitle = Some(subtitle);
+    options.direction = Direction::Inverted;
     options.palette_map = Some(&mut palette);
     options.bgcolors = Some(BackgroundColor::Grey);
     options.min_width = MIN_WIDTH;
