@@ -4,6 +4,37 @@
 /// whether their names say `Prototype` or not (`src/builtins/builtins-definitions.h`).
 const STATIC_ARRAY: [&str; 4] = ["isArray", "from", "of", "fromAsync"];
 
+/// The global objects whose functions V8 names after them. (`ArrayTimSort` is
+/// no function of an `ArrayTim`, and `ArrayIteratorPrototypeNext` one of an
+/// object without a name.)
+const GLOBALS: [&str; 25] = [
+    "Array",
+    "ArrayBuffer",
+    "Atomics",
+    "BigInt",
+    "Boolean",
+    "DataView",
+    "Date",
+    "Error",
+    "Function",
+    "Json",
+    "Map",
+    "Math",
+    "Number",
+    "Object",
+    "Promise",
+    "Proxy",
+    "Reflect",
+    "RegExp",
+    "Set",
+    "String",
+    "Symbol",
+    "WeakMap",
+    "WeakRef",
+    "WeakSet",
+    "FinalizationRegistry",
+];
+
 /// The name of the builtin that V8's source calls `symbol`, if it is the one
 /// behind the function that JavaScript calls `function`. `None` where it is a
 /// helper, a stub or a trampoline.
@@ -15,9 +46,7 @@ pub fn javascript_name(symbol: &str, function: &str) -> Option<String> {
         Some(owner) => (owner, true),
         None => (owner, owner == "Array" && !STATIC_ARRAY.contains(&function)),
     };
-    // `ArrayIteratorPrototypeNext`, `TypedArrayPrototypeFill` are methods of
-    // objects without a name of their own.
-    if owner.is_empty() || owner.ends_with("Iterator") || owner == "TypedArray" {
+    if !GLOBALS.contains(&owner) {
         return None;
     }
     let owner = match owner {
