@@ -39,11 +39,18 @@ fn check(version: &str) {
     assert!(of_terser * 10 > all * 9, "{of_terser} of {all} in terser");
 
     let unknown = occurrences(&recording, |frame| {
-        frame.is_js() && (!frame.has_name() || frame.file.is_none() || frame.line.is_none())
+        frame.is_js() && (!frame.has_name() || frame.file.is_none())
     });
     assert!(
         unknown.is_empty(),
         "JavaScript functions that are not known:\n{unknown:#?}"
+    );
+    let js = occurrences(&recording, Frame::is_js);
+    let placeless = occurrences(&recording, |frame| frame.is_js() && frame.line.is_none());
+    let (all, without) = (js.values().sum::<u64>(), placeless.values().sum::<u64>());
+    assert!(
+        without * 100 < all,
+        "{without} of {all} JavaScript frames have no line"
     );
 
     let others = occurrences(&recording, |frame| !frame.is_js());
