@@ -1,7 +1,7 @@
 'use strict';
 // What sampling costs: node bench-walk.js NODETAP NODES. Records a program with a stack
-// about 30 frames deep, at 999 Hz for ten seconds, on each Node.js in the folder NODES,
-// and prints one line for each:
+// about 30 frames deep, at 999 Hz for ten seconds, on each Node.js of nodes.sha256 (they
+// are in the folder NODES), and prints one line for each:
 //
 //   frames/sample   how deep the stacks were, native frames included
 //   us/sample       run time of the BPF program for each sample taken, by the kernel's
@@ -23,6 +23,7 @@ const DEPTH = 12;
 const TICKS = Number(spawnSync('getconf', ['CLK_TCK']).stdout);
 const STATS = '/proc/sys/kernel/bpf_stats_enabled';
 const program = path.join(__dirname, '../crates/nodetap/tests/fixtures/deep.js');
+const versions = fs.readFileSync(path.join(__dirname, 'nodes.sha256'), 'utf8').match(/\d+\.\d+\.\d+/g);
 const [nodetap, nodes] = process.argv.slice(2);
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -109,7 +110,7 @@ async function measure(version) {
   try {
     console.log(`${SECONDS} s at ${RATE} Hz, Linux ${os.release()}`);
     console.log('Node.js   frames/sample  us/sample  ns/frame  CPU recording  CPU whole  peak RSS  first sample');
-    for (const version of fs.readdirSync(nodes).filter((name) => /^\d/.test(name)).sort()) {
+    for (const version of versions) {
       const r = await measure(version);
       console.log(`${r.version.padEnd(9)} ${r.depth.padStart(13)} ${r.sample.padStart(10)} ${r.frame.padStart(9)} ${`${r.steady} %`.padStart(14)} ${`${r.whole} %`.padStart(10)} ${`${r.memory} MB`.padStart(9)} ${`${r.first} ms`.padStart(13)}`);
     }
