@@ -78,6 +78,14 @@ impl Builtins {
         self.linked.start.wrapping_add(self.bias)..self.linked.end.wrapping_add(self.bias)
     }
 
+    /// The name of the builtin with number `id`, if V8 laid them out in the
+    /// order of their numbers, as it does unless it was built with a profile
+    /// (`EmbeddedData::NewFromIsolate` in `src/snapshot/embedded/embedded-data.cc`).
+    /// The caller makes sure that it is the right one.
+    pub fn numbered(&self, id: u32) -> Option<&str> {
+        self.names.get(id as usize).map(|(_, name)| &**name)
+    }
+
     /// The builtin that `pc` is in.
     pub fn at(&self, pc: u64) -> Option<Builtin<'_>> {
         let linked = if self.in_binary().contains(&pc) {

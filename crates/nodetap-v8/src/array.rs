@@ -33,16 +33,21 @@ impl Heap<'_> {
     pub fn elements(&self, array: Tagged) -> Result<Vec<Tagged>, Error> {
         let length = self.array_length(array, 8)?;
         let words = self.memory.words(array.field(ELEMENTS)?, length)?;
-        Ok(words
-            .into_iter()
-            .map(|word| {
-                Tagged(if word & 3 == WEAK_TAG {
-                    word & !2
-                } else {
-                    word
-                })
-            })
-            .collect())
+        Ok(words.into_iter().map(strong).collect())
+    }
+
+    /// One element of such an array.
+    ///
+    /// # Errors
+    /// Where the array has no such element, or it cannot be read.
+    pub fn element(&self, array: Tagged, index: u32) -> Result<Tagged, Error> {
+        let length = self.array_length(array, 8)?;
+        if index as usize >= length {
+            return Err(Error::Unbelievable("an element that there is not"));
+        }
+        let first = array.field(ELEMENTS)?;
+        let element = self.tagged(first.wrapping_add(8 * u64::from(index)))?;
+        Ok(strong(element.0))
     }
 
     /// The bytes of a `ByteArray` or `TrustedByteArray`.
@@ -69,4 +74,13 @@ impl Heap<'_> {
         }
         Ok(length as usize)
     }
+}
+
+/// The word as a strong reference if it is a weak one.
+fn strong(word: u64) -> Tagged {
+    Tagged(if word & 3 == WEAK_TAG {
+        word & !2
+    } else {
+        word
+    })
 }

@@ -214,7 +214,8 @@ impl Heap<'_> {
     /// # Errors
     /// Where there is none, or it cannot be read.
     pub fn deoptimization_literal(&self, code: &Code, index: u32) -> Result<Tagged, Error> {
-        self.element_of(code, self.layout.code.deoptimization.literal_array, index)
+        let array = self.layout.code.deoptimization.literal_array;
+        self.element(self.element(code.data, array)?, index)
     }
 
     /// The `BytecodeArray` of a function in `code`, likewise where it is now.
@@ -234,24 +235,12 @@ impl Heap<'_> {
                     ..
                 },
                 Some(array),
-            ) => self.element_of(code, array, index),
+            ) => self.element(self.element(code.data, array)?, index),
             (TranslatedFrame::Function { shared, .. }, _) => {
                 self.bytecode_of(self.deoptimization_literal(code, shared)?)
             }
             _ => Err(Error::Unbelievable("a frame without bytecode")),
         }
-    }
-
-    /// Element `index` of the array that is element `array` of the
-    /// deoptimization data of `code`.
-    fn element_of(&self, code: &Code, array: u32, index: u32) -> Result<Tagged, Error> {
-        let missing = || Error::Unbelievable("an element that there is not");
-        let array = *self
-            .elements(code.data)?
-            .get(array as usize)
-            .ok_or_else(missing)?;
-        let elements = self.elements(array)?;
-        elements.get(index as usize).copied().ok_or_else(missing)
     }
 }
 

@@ -73,6 +73,17 @@ impl Heap<'_> {
         }))
     }
 
+    /// The number of the builtin (`src/builtins/builtins-definitions.h`) that
+    /// the function of `shared` is; `None` where it is none.
+    ///
+    /// # Errors
+    /// Where `shared` is no `SharedFunctionInfo`.
+    pub fn builtin_id(&self, shared: Tagged) -> Result<Option<u32>, Error> {
+        self.expect_shared(shared)?;
+        let id = self.tagged(shared.field(self.layout.shared.builtin_id)?)?;
+        Ok(id.to_smi().and_then(|id| u32::try_from(id).ok()))
+    }
+
     /// The script of `shared`; `None` where it is undefined.
     fn script_of(&self, shared: Tagged) -> Result<Option<Tagged>, Error> {
         let script = self.tagged(shared.field(self.layout.shared.script)?)?;

@@ -97,6 +97,8 @@ pub struct StringTags {
 pub struct SharedLayout {
     /// `trusted_function_data` where there is one, else `function_data`.
     pub function_data: u32,
+    /// Where a builtin's function has the builtin's number, a Smi.
+    pub builtin_id: u32,
     pub name_or_scope_info: u32,
     pub script: u32,
     /// An int32.

@@ -176,6 +176,9 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
     Ok(SharedLayout {
         // The first field, whatever its name (src/objects/shared-function-info.tq).
         function_data: ask.metadata.offset(class, "function_data").unwrap_or(8),
+        // The field before the name: `function_data`, since 13
+        // `untrusted_function_data`.
+        builtin_id: ask.offset(class, "name_or_scope_info")? - 8,
         name_or_scope_info: ask.offset(class, "name_or_scope_info")?,
         script,
         // It follows `flags`, an uint32, in every version.

@@ -5,12 +5,11 @@ use std::rc::Rc;
 
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::{Code, CodeKind};
-use nodetap_v8::deoptimization::DeoptimizationData;
-use nodetap_v8::source_position::Entry;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
-use super::functions::{FunctionInfo, Functions};
+use super::functions::Functions;
+use super::optimized::OptimizedCode;
 
 /// For how many batches a pc without code is not searched again.
 const RETRY_EPOCHS: u64 = 20;
@@ -32,16 +31,7 @@ pub struct CachedCode {
 #[derive(Debug)]
 pub enum Details {
     /// Machine code of Maglev or TurboFan.
-    Optimized {
-        /// Source positions by offset.
-        positions: Vec<Entry>,
-        /// What was inlined.
-        data: DeoptimizationData,
-        /// The functions that `data` names, by the addresses they had when it
-        /// was read; the garbage collector may have moved them since. `None`
-        /// for builtins, which have no script.
-        functions: FxHashMap<Tagged, Option<Rc<FunctionInfo>>>,
-    },
+    Optimized(Box<OptimizedCode>),
     /// Baseline code.
     Baseline {
         /// Where each bytecode's code ends; see `Heap::baseline_ends`.
@@ -160,18 +150,7 @@ fn details(
 ) -> Result<Details, nodetap_v8::Error> {
     Ok(match code.kind {
         CodeKind::Maglev | CodeKind::Turbofan => {
-            let data = heap.deoptimization_data(code)?;
-            let mut named = FxHashMap::default();
-            for shared in data.functions() {
-                if let Ok(function) = functions.at(heap, shared) {
-                    named.insert(shared, function);
-                }
-            }
-            Details::Optimized {
-                positions: heap.code_positions(code)?,
-                data,
-                functions: named,
-            }
+            Details::Optimized(Box::new(OptimizedCode::read(heap, functions, code)?))
         }
         CodeKind::Baseline => Details::Baseline {
             ends: heap.baseline_ends(code)?,

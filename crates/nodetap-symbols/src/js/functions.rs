@@ -32,6 +32,24 @@ impl FunctionKey {
             },
         })
     }
+
+    /// The function whose `SharedFunctionInfo` is at `shared` now; `None` for
+    /// V8's builtins and API functions.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read.
+    pub fn at(heap: &Heap<'_>, shared: Tagged) -> Result<Option<FunctionKey>, Error> {
+        let Some(id) = heap.function_id(shared)? else {
+            return Ok(None);
+        };
+        let script = heap.tagged(shared.field(heap.layout.shared.script)?)?;
+        Ok(Some(FunctionKey { shared, script, id }))
+    }
+
+    /// What identifies the function.
+    pub fn id(&self) -> FunctionId {
+        self.id
+    }
 }
 
 /// What is known of a function.
@@ -110,11 +128,9 @@ impl Functions {
         heap: &Heap<'_>,
         shared: Tagged,
     ) -> Result<Option<Rc<FunctionInfo>>, Error> {
-        let Some(id) = heap.function_id(shared)? else {
+        let Some(key) = FunctionKey::at(heap, shared)? else {
             return Ok(None);
         };
-        let script = heap.tagged(shared.field(heap.layout.shared.script)?)?;
-        let key = FunctionKey { shared, script, id };
         let function = self.get(heap, key);
         Ok(Some(function.ok_or(Error::Unbelievable(
             "a function that cannot be read",

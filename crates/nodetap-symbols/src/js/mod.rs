@@ -5,9 +5,14 @@
 //! object does), or one of V8's builtins. A frame whose identity does not
 //! check out is `(unknown)`, never a guess.
 
+mod active;
 mod builtin_name;
+mod bytecode_positions;
 mod code_cache;
+mod deopt_frames;
+mod flow;
 mod functions;
+mod optimized;
 mod top;
 
 use std::rc::Rc;
@@ -16,34 +21,25 @@ use nodetap_profile::{Frame, Kind, Tier};
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
-use nodetap_v8::source_position::{self, Entry};
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
-use rustc_hash::FxHashMap;
 
+use bytecode_positions::BytecodePositions;
 use code_cache::{CachedCode, CodeCache, Details, Now};
+use deopt_frames::Reading;
 use functions::{FunctionInfo, FunctionKey, Functions};
+use optimized::OptimizedCode;
 pub use top::Top;
 
 /// What V8 shows for a function that could not be identified.
 const UNKNOWN: &str = "(unknown)";
 
-/// A function's name is not looked for again in bytecode without positions
-/// before that many polls.
-const RETRY_EPOCHS: u64 = 20;
-
 /// Names V8's frames of one process.
 pub struct JsNames {
     functions: Functions,
     codes: CodeCache,
-    tables: FxHashMap<(Tagged, FunctionKey), PositionTable>,
+    bytecode: BytecodePositions,
     /// Nothing mutable is believed from one batch of samples to the next.
     now: Now,
-}
-
-struct PositionTable {
-    entries: Option<Rc<Vec<Entry>>>,
-    length: u32,
-    read_at: u64,
 }
 
 /// Whose pc it is: a thread's own, or a return address on the stack.
@@ -65,7 +61,7 @@ impl JsNames {
         JsNames {
             functions: Functions::default(),
             codes: CodeCache::default(),
-            tables: FxHashMap::default(),
+            bytecode: BytecodePositions::default(),
             now: Now {
                 epoch: 1,
                 ended: false,
@@ -140,33 +136,8 @@ impl JsNames {
     ) -> Option<u32> {
         let array = Tagged(record.bytecode_array);
         let key = FunctionKey::of_record(record)?;
-        let table = match self.tables.get(&(array, key)) {
-            // V8 may collect the positions later than it made the bytecode.
-            Some(table)
-                if table.entries.is_some() || self.now.epoch < table.read_at + RETRY_EPOCHS =>
-            {
-                table
-            }
-            _ => {
-                let read = heap
-                    .bytecode_length(array)
-                    .and_then(|length| Ok((length, heap.bytecode_positions(array)?)));
-                let (length, entries) = read.ok()?;
-                let table = PositionTable {
-                    entries: entries.map(Rc::new),
-                    length,
-                    read_at: self.now.epoch,
-                };
-                self.tables
-                    .entry((array, key))
-                    .insert_entry(table)
-                    .into_mut()
-            }
-        };
-        if offset >= table.length {
-            return None;
-        }
-        source_position::lookup(table.entries.as_ref()?, i64::from(offset))?.script_offset
+        self.bytecode
+            .position(heap, self.now, array, key, i64::from(offset))
     }
 
     /// The frames of compiled code at `pc`, innermost first. `None` where
@@ -193,7 +164,10 @@ impl JsNames {
                     .and_then(|offset| self.bytecode_position(&heap, record, offset));
                 Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
             }
-            Details::Optimized { .. } => Some(self.optimized(&heap, record, &code, offset, kind)),
+            Details::Optimized(optimized) => {
+                let frames = self.optimized(target, record, (&code, optimized), offset, kind);
+                Some(frames)
+            }
             Details::Other if code.code.kind == CodeKind::RegExp => {
                 Some(vec![Frame::new(Kind::Pseudo, "(regexp)")])
             }
@@ -205,62 +179,41 @@ impl JsNames {
 
     fn optimized(
         &mut self,
-        heap: &Heap<'_>,
+        target: &Target,
         record: &FrameRecord,
-        code: &CachedCode,
+        (code, optimized): (&CachedCode, &OptimizedCode),
         offset: u32,
         kind: PcKind,
     ) -> Frames {
+        let heap = Heap::new(&target.memory, &target.layout);
         let tier = tier(code.code.kind).unwrap_or(Tier::Optimized);
-        let Details::Optimized {
-            positions,
-            data,
-            functions: known,
-        } = &code.details
-        else {
-            return vec![self.js_frame(heap, record, None, tier)];
-        };
-        let at = match kind {
-            PcKind::Return => i64::from(offset) - 1,
-            PcKind::Own => i64::from(offset),
-        };
-        let stack = source_position::lookup(positions, at)
-            .and_then(|position| data.inlining_stack(position).ok())
-            .unwrap_or_default();
-        let mut frames = Frames::with_capacity(stack.len());
-        let mut functions = Vec::with_capacity(stack.len());
-        for inlined in &stack {
-            match known.get(&inlined.shared) {
-                Some(Some(function)) => functions.push((function, inlined.script_offset)),
-                // A builtin that was inlined (Array.prototype.forEach) has no
-                // script, and no place in one.
-                Some(None) => {}
-                None => {
-                    functions.clear();
-                    break;
-                }
-            }
-        }
         // The outermost must be the function that the frame itself names, or
         // this is not the code that the frame ran.
-        let own = FunctionKey::of_record(record).and_then(|key| self.functions.get(heap, key));
-        let same = match (&own, functions.last()) {
-            (Some(own), Some((outermost, _))) => own.id == outermost.id,
+        let own = FunctionKey::of_record(record).and_then(|key| self.functions.get(&heap, key));
+        let same = match (&own, optimized.function()) {
+            (Some(own), Some(of_code)) => own.id == of_code.id,
             _ => false,
         };
         if !same {
-            return vec![self.js_frame(heap, record, None, tier)];
+            return vec![self.js_frame(&heap, record, None, tier)];
         }
-        let last = functions.len() - 1;
-        for (index, (function, script_offset)) in functions.iter().enumerate() {
-            frames.push(function_frame(
-                function,
-                *script_offset,
-                Some(tier),
-                index < last,
-            ));
-        }
-        frames
+        let mut reading = Reading {
+            heap,
+            now: self.now,
+            functions: &mut self.functions,
+            bytecode: &mut self.bytecode,
+            builtins: &target.builtins,
+        };
+        let active = optimized.active(&mut reading, &code.code, &code.instructions, offset, kind);
+        let last = active.len().saturating_sub(1);
+        active
+            .iter()
+            .enumerate()
+            .map(|(index, active)| Frame {
+                position: active.position,
+                ..function_frame(&active.function, None, Some(tier), index < last)
+            })
+            .collect()
     }
 
     /// A frame of the embedded builtin that V8's source calls `symbol`.
@@ -282,13 +235,10 @@ impl JsNames {
         code: &CachedCode,
         record: &FrameRecord,
     ) -> bool {
-        let Details::Optimized {
-            data, functions, ..
-        } = &code.details
-        else {
+        let Details::Optimized(optimized) = &code.details else {
             return false;
         };
-        let Some(Some(of_code)) = functions.get(&data.shared) else {
+        let Some(of_code) = optimized.function() else {
             return false;
         };
         self.function(target, record)
@@ -313,9 +263,7 @@ impl JsNames {
     ) -> Option<Option<FunctionId>> {
         let code = self.code(target, pc)?;
         match &code.details {
-            Details::Optimized {
-                data, functions, ..
-            } => Some(functions.get(&data.shared)?.as_ref()?.id),
+            Details::Optimized(optimized) => Some(optimized.function()?.id),
             Details::Baseline { .. } if code.code.data.0 == record.bytecode_array => {
                 Some(self.function(target, record)?.id)
             }
@@ -336,9 +284,7 @@ impl JsNames {
     ) -> Option<Frame> {
         let heap = Heap::new(&target.memory, &target.layout);
         let function = match &code.details {
-            Details::Optimized {
-                data, functions, ..
-            } => functions.get(&data.shared)?.clone()?,
+            Details::Optimized(optimized) => optimized.function()?.clone(),
             Details::Baseline { .. } => {
                 let shared = heap.shared_of(entered).ok()?;
                 let data = shared.field(heap.layout.shared.function_data).ok()?;

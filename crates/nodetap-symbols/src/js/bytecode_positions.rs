@@ -1,0 +1,65 @@
+//! Where bytecodes stand in the source, kept from one frame to the next.
+
+use std::rc::Rc;
+
+use nodetap_v8::source_position::{self, Entry};
+use nodetap_v8::{Heap, Tagged};
+use rustc_hash::FxHashMap;
+
+use super::code_cache::Now;
+use super::functions::FunctionKey;
+
+/// For how many batches bytecode without positions is not looked at again.
+const RETRY_EPOCHS: u64 = 20;
+
+/// The source position tables of bytecode, by where it is and whose it is.
+#[derive(Default)]
+pub struct BytecodePositions {
+    tables: FxHashMap<(Tagged, FunctionKey), Table>,
+}
+
+struct Table {
+    entries: Option<Rc<Vec<Entry>>>,
+    length: u32,
+    read_at: u64,
+}
+
+impl BytecodePositions {
+    /// Where the bytecode at `offset` in `array`, the bytecode of the function
+    /// of `key`, stands in its script, in UTF-16 units; -1 is the function's
+    /// entry. `None` where V8 does not tell (yet).
+    pub fn position(
+        &mut self,
+        heap: &Heap<'_>,
+        now: Now,
+        array: Tagged,
+        key: FunctionKey,
+        offset: i64,
+    ) -> Option<u32> {
+        let table = match self.tables.get(&(array, key)) {
+            // V8 may collect the positions later than it made the bytecode.
+            Some(table) if table.entries.is_some() || now.epoch < table.read_at + RETRY_EPOCHS => {
+                table
+            }
+            _ => {
+                let read = heap
+                    .bytecode_length(array)
+                    .and_then(|length| Ok((length, heap.bytecode_positions(array)?)));
+                let (length, entries) = read.ok()?;
+                let table = Table {
+                    entries: entries.map(Rc::new),
+                    length,
+                    read_at: now.epoch,
+                };
+                self.tables
+                    .entry((array, key))
+                    .insert_entry(table)
+                    .into_mut()
+            }
+        };
+        if offset >= i64::from(table.length) {
+            return None;
+        }
+        source_position::lookup(table.entries.as_ref()?, offset)?.script_offset
+    }
+}
