@@ -11,6 +11,7 @@ pub mod activity;
 pub mod complete;
 pub mod demangle;
 pub mod elf;
+mod interpreter;
 pub mod js;
 pub mod kernel;
 pub mod maps;

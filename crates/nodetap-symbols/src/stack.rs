@@ -9,6 +9,7 @@ use nodetap_v8::Tagged;
 use nodetap_v8::code::CodeKind;
 use rustc_hash::FxHashMap;
 
+use crate::interpreter::Interpreter;
 use crate::js::{JsNames, PcKind, Top};
 
 /// What a pc is in.
@@ -39,6 +40,7 @@ pub trait NativeCode {
 /// Names the stacks of one process.
 pub struct StackNames {
     js: JsNames,
+    interpreter: Interpreter,
     builtin_code: FxHashMap<u64, Rc<[u8]>>,
     cache: FxHashMap<PhysicalFrame, Named>,
     /// Counts the batches of samples.
@@ -80,6 +82,7 @@ impl StackNames {
     pub fn new() -> StackNames {
         StackNames {
             js: JsNames::new(),
+            interpreter: Interpreter::default(),
             builtin_code: FxHashMap::default(),
             cache: FxHashMap::default(),
             epoch: 1,
@@ -105,6 +108,19 @@ impl StackNames {
         };
         let mut named = Vec::new();
         self.top(context.target, context.native, sample, top, &mut named);
+        let mut callers = callers;
+        // A handler that may call has a frame of its own from its start on; as
+        // long as it has not called, its interpreted frame's slot is behind.
+        if let Some((first, others)) = callers.split_first()
+            && let Place::Handler(_) = place(context.target, context.native, top.pc)
+            && let Place::Interpreter =
+                place(context.target, context.native, first.pc.wrapping_sub(1))
+            && let Some(offset) = self.interpreter.live_offset(context.target, sample, first)
+        {
+            let frame = self.js.interpreted(context.target, first, Some(offset));
+            named.push(frame);
+            callers = others;
+        }
         frames.extend(
             named
                 .into_iter()
@@ -238,13 +254,18 @@ impl StackNames {
             Place::Handler(name) => {
                 frames.push(Frame::new(Kind::Builtin, name));
                 if self.is_script_function(target, record) {
-                    let offset = live_offset(sample, record).or_else(|| slot_offset(record));
+                    let live = self.interpreter.live_offset(target, sample, record);
+                    let offset = live.or_else(|| slot_offset(record));
                     frames.push(self.js.interpreted(target, record, offset));
                 }
             }
             Place::Builtin(name) => {
                 frames.push(self.js.builtin(target, record, name));
-                if self.is_script_function(target, record) {
+                let top = self.top_of_builtin(target, native, sample, pc);
+                if name.starts_with("BaselineOutOfLinePrologue") && top == Top::Own {
+                    // It makes the frame of the baseline code that called it.
+                    frames.push(self.js.at_entry(target, record));
+                } else if self.is_script_function(target, record) {
                     let caller = self.find_return(target, native, sample, record);
                     self.resume(target, native, record, caller, frames);
                 }
@@ -293,9 +314,11 @@ impl StackNames {
                     None => frames.push(unnamed_code()),
                 }
             }
-            Top::Entering => frames.extend(self.js.code_function(target, &code, entered)),
+            Top::Entering => {
+                frames.extend(self.js.code_function(target, &code, record.pc, entered));
+            }
             Top::Caller { return_address } => {
-                frames.extend(self.js.code_function(target, &code, entered));
+                frames.extend(self.js.code_function(target, &code, record.pc, entered));
                 self.resume(target, native, record, return_address, frames);
             }
         }
@@ -439,14 +462,4 @@ fn is_interpreter_entry(name: &str) -> bool {
 /// The bytecode offset in a frame's slot: up to date where it called something.
 fn slot_offset(record: &FrameRecord) -> Option<i64> {
     Tagged(record.bytecode_offset).to_smi().map(i64::from)
-}
-
-/// The bytecode offset in the interpreter's register while a handler runs
-/// (`kInterpreterBytecodeOffsetRegister` is r9, `…ArrayRegister` r12 in
-/// `src/codegen/x64/register-x64.h`).
-fn live_offset(sample: &RawSampleRef<'_>, record: &FrameRecord) -> Option<i64> {
-    let registers = sample.registers;
-    // A handler is free to use both for something else after it read them.
-    (registers.r12 == record.bytecode_array && registers.r9 < 1 << 30)
-        .then_some(registers.r9 as i64)
 }

@@ -62,4 +62,12 @@ impl BytecodePositions {
         }
         source_position::lookup(table.entries.as_ref()?, offset)?.script_offset
     }
+    /// Whether the table of `array`, where it is known, begins after `offset`:
+    /// the function has only just been entered then.
+    pub fn is_before_first(&self, array: Tagged, key: FunctionKey, offset: i64) -> bool {
+        self.tables
+            .get(&(array, key))
+            .and_then(|table| table.entries.as_ref()?.first())
+            .is_some_and(|first| offset < first.code_offset)
+    }
 }

@@ -136,8 +136,24 @@ impl JsNames {
     ) -> Option<u32> {
         let array = Tagged(record.bytecode_array);
         let key = FunctionKey::of_record(record)?;
-        self.bytecode
-            .position(heap, self.now, array, key, i64::from(offset))
+        let offset = i64::from(offset);
+        self.position_in(heap, array, key, offset)
+    }
+
+    /// The same for the function of `key`, whose bytecode is `array`.
+    fn position_in(
+        &mut self,
+        heap: &Heap<'_>,
+        array: Tagged,
+        key: FunctionKey,
+        offset: i64,
+    ) -> Option<u32> {
+        let bytecode = &mut self.bytecode;
+        let found = bytecode.position(heap, self.now, array, key, offset);
+        if found.is_none() && bytecode.is_before_first(array, key, offset) {
+            return self.functions.get(heap, key)?.start;
+        }
+        found
     }
 
     /// The frames of compiled code at `pc`, innermost first. `None` where
@@ -159,9 +175,10 @@ impl JsNames {
                     PcKind::Return => offset,
                     PcKind::Own => offset + 1,
                 };
-                let position = baseline_bytecode_index(ends, end)
-                    .and_then(|index| offsets.get(index).copied())
-                    .and_then(|offset| self.bytecode_position(&heap, record, offset));
+                let key = FunctionKey::of_record(record);
+                let array = Tagged(record.bytecode_array);
+                let position = key
+                    .and_then(|key| self.baseline_position(&heap, ends, offsets, end, array, key));
                 Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
             }
             Details::Optimized(optimized) => {
@@ -175,6 +192,39 @@ impl JsNames {
                 tier(code.code.kind).map(|tier| vec![self.js_frame(&heap, record, None, tier)])
             }
         }
+    }
+
+    /// Where baseline code of the function of `key` is before `end`.
+    fn baseline_position(
+        &mut self,
+        heap: &Heap<'_>,
+        ends: &[u32],
+        offsets: &[u32],
+        end: u32,
+        array: Tagged,
+        key: FunctionKey,
+    ) -> Option<u32> {
+        match baseline_bytecode_index(ends, end) {
+            Some(index) => {
+                let offset = *offsets.get(index)?;
+                self.position_in(heap, array, key, i64::from(offset))
+            }
+            // The prologue, before any bytecode.
+            None if ends.first().is_some_and(|&prologue| end <= prologue) => {
+                self.functions.get(heap, key)?.start
+            }
+            None => None,
+        }
+    }
+
+    /// The function of `record` at its start: in a builtin that makes its
+    /// baseline code's frame.
+    pub fn at_entry(&mut self, target: &Target, record: &FrameRecord) -> Frame {
+        let heap = Heap::new(&target.memory, &target.layout);
+        let start = self
+            .function(target, record)
+            .and_then(|function| function.start);
+        self.js_frame(&heap, record, start, Tier::Baseline)
     }
 
     fn optimized(
@@ -197,6 +247,19 @@ impl JsNames {
         if !same {
             return vec![self.js_frame(&heap, record, None, tier)];
         }
+        self.active(target, (code, optimized), offset, kind)
+    }
+
+    /// The functions that are active in optimized code, innermost first.
+    fn active(
+        &mut self,
+        target: &Target,
+        (code, optimized): (&CachedCode, &OptimizedCode),
+        offset: u32,
+        kind: PcKind,
+    ) -> Frames {
+        let heap = Heap::new(&target.memory, &target.layout);
+        let tier = tier(code.code.kind).unwrap_or(Tier::Optimized);
         let mut reading = Reading {
             heap,
             now: self.now,
@@ -280,22 +343,42 @@ impl JsNames {
         &mut self,
         target: &Target,
         code: &CachedCode,
+        pc: u64,
+        entered: Tagged,
+    ) -> Frames {
+        let heap = Heap::new(&target.memory, &target.layout);
+        let offset = (pc - code.code.start) as u32;
+        match &code.details {
+            Details::Optimized(optimized) => {
+                self.active(target, (code, optimized), offset, PcKind::Own)
+            }
+            Details::Baseline { ends, offsets } => self
+                .baseline_function(&heap, code, ends, offsets, offset, entered)
+                .into_iter()
+                .collect(),
+            Details::Other => Vec::new(),
+        }
+    }
+
+    fn baseline_function(
+        &mut self,
+        heap: &Heap<'_>,
+        code: &CachedCode,
+        ends: &[u32],
+        offsets: &[u32],
+        offset: u32,
         entered: Tagged,
     ) -> Option<Frame> {
-        let heap = Heap::new(&target.memory, &target.layout);
-        let function = match &code.details {
-            Details::Optimized(optimized) => optimized.function()?.clone(),
-            Details::Baseline { .. } => {
-                let shared = heap.shared_of(entered).ok()?;
-                let data = shared.field(heap.layout.shared.function_data).ok()?;
-                if heap.tagged(data).ok()? != code.code.object {
-                    return None;
-                }
-                self.functions.at(&heap, shared).ok()??
-            }
-            Details::Other => return None,
-        };
-        Some(function_frame(&function, None, tier(code.code.kind), false))
+        let shared = heap.shared_of(entered).ok()?;
+        let data = shared.field(heap.layout.shared.function_data).ok()?;
+        if heap.tagged(data).ok()? != code.code.object {
+            return None;
+        }
+        let key = FunctionKey::at(heap, shared).ok()??;
+        let function = self.functions.get(heap, key)?;
+        let position = self.baseline_position(heap, ends, offsets, offset + 1, code.code.data, key);
+        let tier = Some(Tier::Baseline);
+        Some(function_frame(&function, position, tier, false))
     }
 }
 

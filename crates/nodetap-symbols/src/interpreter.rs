@@ -1,0 +1,124 @@
+//! Which bytecode the interpreter executes while one of its handlers runs.
+//!
+//! A frame's slot has the offset of the last bytecode that called something.
+//! The live one is in a register: r9, while r12 has the bytecode array and r15
+//! the dispatch table (`kInterpreterBytecodeOffsetRegister`, `…ArrayRegister`,
+//! `…DispatchTableRegister` in `src/codegen/x64/register-x64.h`). But a handler
+//! advances it to the next bytecode before it jumps there, and looks ahead
+//! (`InterpreterAssembler::Dispatch`, `::StarDispatchLookahead` in
+//! `src/interpreter/interpreter-assembler.cc`), so the bytecode is the one whose
+//! handler it is that runs.
+
+use std::rc::Rc;
+
+use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
+use nodetap_sampler::target::Target;
+use nodetap_v8::{Heap, Memory, Tagged};
+use rustc_hash::FxHashMap;
+
+/// How many bytecodes the register may be ahead.
+const LOOKAHEAD: usize = 2;
+/// Arrays are forgotten beyond this many.
+const REMEMBERED: usize = 4096;
+
+/// The bytecodes of functions that ran in the interpreter.
+#[derive(Default)]
+pub struct Interpreter {
+    /// By where the array is and the function it is of.
+    arrays: FxHashMap<(u64, u64, u32, u32), Option<Rc<Bytecodes>>>,
+}
+
+struct Bytecodes {
+    bytes: Vec<u8>,
+    offsets: Vec<u32>,
+}
+
+impl Interpreter {
+    /// The offset, as V8 counts it, of the bytecode that the interpreted frame
+    /// of `record` executes in a handler on top of it. `None` where the
+    /// registers do not say, which they do not once the handler has called
+    /// something: the frame's slot does then.
+    pub fn live_offset(
+        &mut self,
+        target: &Target,
+        sample: &RawSampleRef<'_>,
+        record: &FrameRecord,
+    ) -> Option<i64> {
+        let registers = sample.registers;
+        if registers.r12 != record.bytecode_array {
+            return None;
+        }
+        let heap = Heap::new(&target.memory, &target.layout);
+        let raw = i64::try_from(registers.r9).ok()?;
+        let at = heap.bytecode_offset(raw)?;
+        let bytecodes = self.bytecodes(target, &heap, record)?;
+        let running = target.builtins.at(registers.rip)?.name?;
+        let after = bytecodes.offsets.partition_point(|&offset| offset <= at);
+        let candidates = &bytecodes.offsets[after.saturating_sub(LOOKAHEAD + 1)..after];
+        let executed = candidates.iter().rev().find(|&&offset| {
+            handler_index(&bytecodes.bytes[offset as usize..])
+                .and_then(|index| {
+                    let mut address = [0; 8];
+                    let entry = registers.r15.checked_add(8 * index)?;
+                    target.memory.read(entry, &mut address).ok()?;
+                    target.builtins.at(u64::from_le_bytes(address))?.name
+                })
+                .is_some_and(|handler| handler == running)
+        });
+        // After a jump backwards it is the jump's target.
+        let offset = *executed.or(candidates.last())?;
+        Some(raw + i64::from(offset) - i64::from(at))
+    }
+
+    fn bytecodes(
+        &mut self,
+        target: &Target,
+        heap: &Heap<'_>,
+        record: &FrameRecord,
+    ) -> Option<Rc<Bytecodes>> {
+        let key = (
+            record.bytecode_array,
+            record.shared,
+            record.script_id,
+            record.literal_id,
+        );
+        if self.arrays.len() >= REMEMBERED {
+            self.arrays.clear();
+        }
+        self.arrays
+            .entry(key)
+            .or_insert_with(|| {
+                let sizes = target.bytecode_sizes.as_ref()?;
+                let bytes = heap.bytecodes(Tagged(record.bytecode_array)).ok()?;
+                let offsets = sizes.offsets(&bytes);
+                Some(Rc::new(Bytecodes { bytes, offsets }))
+            })
+            .clone()
+    }
+}
+
+/// Which entry of the dispatch table has the handler of the bytecode that
+/// `bytes` begin with: the wide forms come after the plain ones
+/// (`Interpreter::GetDispatchTableIndex` in `src/interpreter/interpreter.cc`).
+fn handler_index(bytes: &[u8]) -> Option<u64> {
+    match *bytes {
+        [0 | 2, bytecode, ..] => Some(256 + u64::from(bytecode)),
+        [1 | 3, bytecode, ..] => Some(512 + u64::from(bytecode)),
+        [bytecode, ..] => Some(u64::from(bytecode)),
+        [] => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::handler_index;
+
+    #[test]
+    fn wide_bytecodes_have_handlers_of_their_own() {
+        assert_eq!(handler_index(&[5, 9]), Some(5));
+        assert_eq!(handler_index(&[0, 5]), Some(261));
+        assert_eq!(handler_index(&[1, 5]), Some(517));
+        assert_eq!(handler_index(&[1]), Some(1));
+        assert_eq!(handler_index(&[]), None);
+    }
+}
