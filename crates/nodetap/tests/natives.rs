@@ -65,7 +65,10 @@ fn native_frames(version: &str) {
         natives.any(|frame| frame.function == "node::Start")
     });
     let all = recording.samples_of(pid);
-    assert!(whole * 10 > all * 8, "{whole} of {all} stacks reach node::Start");
+    assert!(
+        whole * 10 > all * 8,
+        "{whole} of {all} stacks reach node::Start"
+    );
 
     // Without --native the same code is one pseudo frame.
     let recording = record(&target, 2.0, &[]);
