@@ -6,13 +6,16 @@ use std::rc::Rc;
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::{Code, CodeKind};
 use nodetap_v8::{Heap, Tagged};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::functions::Functions;
 use super::optimized::OptimizedCode;
 
 /// For how many batches a pc without code is not searched again.
 const RETRY_EPOCHS: u64 = 20;
+
+/// How many bytes on either side of a pc are compared.
+const COMPARED: usize = 32;
 
 /// A code object and what was decoded of it.
 #[derive(Debug)]
@@ -25,6 +28,23 @@ pub struct CachedCode {
     pub details: Details,
     /// Its instructions up to the constants; empty where unreadable.
     pub instructions: Vec<u8>,
+}
+
+impl CachedCode {
+    /// Whether the code still is what it was, at `pc` in any case. The object
+    /// alone does not tell: when V8 has freed one, it lies there unchanged
+    /// until something is put in its place, and the next code may be put
+    /// anywhere among its instructions.
+    fn is_still_at(&self, heap: &Heap<'_>, pc: u64) -> bool {
+        if heap.code(self.code.object) != Ok(self.code) {
+            return false;
+        }
+        let offset = (pc - self.code.start) as usize;
+        let from = offset.saturating_sub(COMPARED).min(self.instructions.len());
+        let to = (offset + COMPARED).min(self.instructions.len());
+        let now = heap.memory.bytes(self.code.start + from as u64, to - from);
+        now.is_ok_and(|now| now == self.instructions[from..to])
+    }
 }
 
 /// What the pcs of a piece of code mean.
@@ -46,7 +66,10 @@ pub enum Details {
 /// The code objects of a process by where they start.
 #[derive(Default)]
 pub struct CodeCache {
-    codes: BTreeMap<u64, (Rc<CachedCode>, u64)>,
+    codes: BTreeMap<u64, Rc<CachedCode>>,
+    /// The pcs that were seen to be in the code of `codes` in `checked_in`.
+    checked: FxHashSet<u64>,
+    checked_in: u64,
     /// Where no code was found, by pc, and until when that is believed.
     misses: FxHashMap<u64, u64>,
     generation: u32,
@@ -73,15 +96,17 @@ impl CodeCache {
         pc: u64,
         now: Now,
     ) -> Option<Rc<CachedCode>> {
-        if let Some((&start, (cached, checked))) = self.codes.range_mut(..=pc).next_back()
+        if self.checked_in != now.epoch {
+            self.checked_in = now.epoch;
+            self.checked.clear();
+        }
+        if let Some((&start, cached)) = self.codes.range(..=pc).next_back()
             && cached.code.contains(pc)
         {
-            let holds = *checked == now.epoch
-                || now.ended
-                || heap.code(cached.code.object) == Ok(cached.code);
-            if holds {
-                *checked = now.epoch;
-                return Some(cached.clone());
+            let cached = cached.clone();
+            if now.ended || self.checked.contains(&pc) || cached.is_still_at(heap, pc) {
+                self.checked.insert(pc);
+                return Some(cached);
             }
             self.codes.remove(&start);
         }
@@ -93,7 +118,10 @@ impl CodeCache {
             return None;
         }
         match heap.code_at(pc, &mut self.map_hint) {
-            Ok(code) => Some(self.insert(heap, sizes, functions, code, now.epoch)),
+            Ok(code) => {
+                self.checked.insert(pc);
+                Some(self.insert(heap, sizes, functions, code))
+            }
             Err(error) => {
                 tracing::debug!(pc = format!("{pc:#x}"), %error, "no code");
                 self.misses.insert(pc, now.epoch + RETRY_EPOCHS);
@@ -108,7 +136,6 @@ impl CodeCache {
         sizes: Option<&BytecodeSizes>,
         functions: &mut Functions,
         code: Code,
-        epoch: u64,
     ) -> Rc<CachedCode> {
         self.generation += 1;
         let end = code.start + u64::from(code.size);
@@ -116,9 +143,7 @@ impl CodeCache {
             .codes
             .range(..end)
             .rev()
-            .take_while(|(_, (other, _))| {
-                other.code.start + u64::from(other.code.size) > code.start
-            })
+            .take_while(|(_, other)| other.code.start + u64::from(other.code.size) > code.start)
             .map(|(&start, _)| start)
             .collect();
         for start in overlapping {
@@ -137,7 +162,7 @@ impl CodeCache {
                 .bytes(code.start, code.size.min(16 << 20) as usize)
                 .unwrap_or_default(),
         });
-        self.codes.insert(code.start, (cached.clone(), epoch));
+        self.codes.insert(code.start, cached.clone());
         cached
     }
 }
