@@ -6,7 +6,7 @@ export NODETAP_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 # One static file that can be copied to any server. The target is named even though it
 # is this machine's own, so that the flag does not reach build scripts and proc macros.
 TRIPLE := x86_64-unknown-linux-gnu
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
+build test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static
 CARGO_FLAGS := --locked --release --target $(TRIPLE)
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(TRIPLE)/release/nodetap
@@ -14,10 +14,11 @@ BINARY := $(TARGET_DIR)/$(TRIPLE)/release/nodetap
 # Profiling another process takes root; building does not.
 ifneq ($(shell id -u),0)
 SUDO := sudo
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo env NODETAP_CACHE=$(NODETAP_CACHE)
+test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo env NODETAP_CACHE=$(NODETAP_CACHE)
 endif
 
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
 .PHONY: help demo build install test lint bench-walk tools clean
 
 help: ## lists the targets
