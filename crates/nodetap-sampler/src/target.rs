@@ -113,7 +113,7 @@ impl TargetError {
                 Some("run nodetap as root: sudo nodetap …".to_owned())
             }
             TargetError::UnknownV8 { .. } => {
-                Some("nodetap reads Node.js 18 to 26 (V8 10.2 to 14.6)".to_owned())
+                Some("nodetap reads Node.js 18, 20, 22, 24, 25 and 26".to_owned())
             }
             TargetError::Image { .. } | TargetError::Io { .. } => None,
         }

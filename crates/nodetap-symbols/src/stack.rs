@@ -262,8 +262,12 @@ impl StackNames {
             Place::Builtin(name) => {
                 frames.push(self.js.builtin(target, record, name));
                 let top = self.top_of_builtin(target, native, sample, pc);
-                if name.starts_with("BaselineOutOfLinePrologue") && top == Top::Own {
-                    // It makes the frame of the baseline code that called it.
+                if name.starts_with("BaselineOutOfLinePrologue")
+                    && top == Top::Own
+                    && sample.registers.rdi == record.function
+                {
+                    // It makes the frame of the baseline code that called it,
+                    // for the function in `kJSFunctionRegister`.
                     frames.push(self.js.at_entry(target, record));
                 } else if self.is_script_function(target, record) {
                     let caller = self.find_return(target, native, sample, record);

@@ -10,9 +10,16 @@ use crate::source_position::TableFormat;
 use crate::translation::TranslationFormat;
 use crate::version::Version;
 
-/// The oldest and the newest version that the rules below were read for.
-const OLDEST: Version = Version::new(10, 2);
-const NEWEST: Version = Version::new(14, 6);
+/// The versions that the rules below were read for, and tried on: Node.js 18,
+/// 20, 22, 24, 25 and 26. What is between them has layouts of its own.
+const KNOWN: [Version; 6] = [
+    Version::new(10, 2),
+    Version::new(11, 3),
+    Version::new(12, 4),
+    Version::new(13, 6),
+    Version::new(14, 1),
+    Version::new(14, 6),
+];
 
 /// Since then objects that the sandbox trusts are apart: `BytecodeArray` is
 /// re-ordered, arrays of code are trusted ones (`src/objects/bytecode-array.tq`,
@@ -28,7 +35,7 @@ impl Layout {
     /// Where no rules are known for `version`, or the metadata lacks what
     /// every known version has.
     pub fn new(version: Version, metadata: &Metadata) -> Result<Layout, UnknownLayout> {
-        if !(OLDEST..=NEWEST).contains(&version) {
+        if !KNOWN.contains(&version) {
             return Err(UnknownLayout::Version(version));
         }
         let ask = Ask { version, metadata };

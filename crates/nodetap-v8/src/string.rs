@@ -7,7 +7,7 @@ use crate::heap::{Error, Heap, Tagged};
 const MAX_NAME: usize = 64 << 10;
 
 /// How deep the tree of a cons string may be followed.
-const MAX_PIECES: usize = 1 << 20;
+const MAX_PIECES: usize = 1 << 16;
 
 impl Heap<'_> {
     /// The text of a string that names something, at most 64 Ki characters;
