@@ -31,14 +31,11 @@ pub struct CachedCode {
 }
 
 impl CachedCode {
-    /// Whether the code still is what it was, at `pc` in any case. The object
-    /// alone does not tell: when V8 has freed one, it lies there unchanged
-    /// until something is put in its place, and the next code may be put
-    /// anywhere among its instructions.
+    /// Whether the instructions around `pc` still are what they were. The
+    /// object alone does not tell: when V8 has freed one, it lies there
+    /// unchanged until something is put in its place, and the next code may be
+    /// put anywhere among its instructions.
     fn is_still_at(&self, heap: &Heap<'_>, pc: u64) -> bool {
-        if heap.code(self.code.object) != Ok(self.code) {
-            return false;
-        }
         let offset = (pc - self.code.start) as usize;
         let from = offset.saturating_sub(COMPARED).min(self.instructions.len());
         let to = (offset + COMPARED).min(self.instructions.len());
@@ -66,8 +63,10 @@ pub enum Details {
 /// The code objects of a process by where they start.
 #[derive(Default)]
 pub struct CodeCache {
-    codes: BTreeMap<u64, Rc<CachedCode>>,
-    /// The pcs that were seen to be in the code of `codes` in `checked_in`.
+    /// And when the object was looked at last.
+    codes: BTreeMap<u64, (Rc<CachedCode>, u64)>,
+    /// The pcs that were seen to be in the code of `codes` in the epoch
+    /// `checked_in`.
     checked: FxHashSet<u64>,
     checked_in: u64,
     /// Where no code was found, by pc, and until when that is believed.
@@ -100,13 +99,17 @@ impl CodeCache {
             self.checked_in = now.epoch;
             self.checked.clear();
         }
-        if let Some((&start, cached)) = self.codes.range(..=pc).next_back()
+        if let Some((&start, (cached, seen))) = self.codes.range_mut(..=pc).next_back()
             && cached.code.contains(pc)
         {
-            let cached = cached.clone();
-            if now.ended || self.checked.contains(&pc) || cached.is_still_at(heap, pc) {
+            if now.ended || self.checked.contains(&pc) {
+                return Some(cached.clone());
+            }
+            let is_object = || heap.code(cached.code.object) == Ok(cached.code);
+            if (*seen == now.epoch || is_object()) && cached.is_still_at(heap, pc) {
+                *seen = now.epoch;
                 self.checked.insert(pc);
-                return Some(cached);
+                return Some(cached.clone());
             }
             self.codes.remove(&start);
         }
@@ -120,7 +123,7 @@ impl CodeCache {
         match heap.code_at(pc, &mut self.map_hint) {
             Ok(code) => {
                 self.checked.insert(pc);
-                Some(self.insert(heap, sizes, functions, code))
+                Some(self.insert(heap, sizes, functions, code, now.epoch))
             }
             Err(error) => {
                 tracing::debug!(pc = format!("{pc:#x}"), %error, "no code");
@@ -136,6 +139,7 @@ impl CodeCache {
         sizes: Option<&BytecodeSizes>,
         functions: &mut Functions,
         code: Code,
+        epoch: u64,
     ) -> Rc<CachedCode> {
         self.generation += 1;
         let end = code.start + u64::from(code.size);
@@ -143,7 +147,9 @@ impl CodeCache {
             .codes
             .range(..end)
             .rev()
-            .take_while(|(_, other)| other.code.start + u64::from(other.code.size) > code.start)
+            .take_while(|(_, (other, _))| {
+                other.code.start + u64::from(other.code.size) > code.start
+            })
             .map(|(&start, _)| start)
             .collect();
         for start in overlapping {
@@ -162,7 +168,7 @@ impl CodeCache {
                 .bytes(code.start, code.size.min(16 << 20) as usize)
                 .unwrap_or_default(),
         });
-        self.codes.insert(code.start, cached.clone());
+        self.codes.insert(code.start, (cached.clone(), epoch));
         cached
     }
 }
