@@ -2,12 +2,15 @@
 //!
 //! V8 may map them a second time, near the code it compiles, so that calls to
 //! them are short (`CodeRange::RemapEmbeddedBuiltins` in
-//! `src/heap/code-range.cc`). Both places are known here.
+//! `src/heap/code-range.cc`): once for each isolate, so that a worker which is
+//! started later brings its own. All these places are known here.
 
+use std::cell::RefCell;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use procfs::process::{MMPermissions, MMapPath, MemoryMaps};
+use procfs::process::{MMPermissions, MMapPath, MemoryMaps, Process};
+use rustc_hash::FxHashSet;
 
 use crate::image::{Image, Segment};
 
@@ -18,12 +21,26 @@ pub struct Builtins {
     linked: Range<u64>,
     /// What the loader added to that.
     bias: u64,
-    /// Where they are mapped besides: the range, and what to take from an
-    /// address in it to get the linked one.
-    copies: Vec<(Range<u64>, u64)>,
+    copies: RefCell<Copies>,
     names: Vec<(u64, Box<str>)>,
     segments: Vec<Segment>,
 }
+
+/// Where builtins are mapped besides.
+#[derive(Debug, Default)]
+struct Copies {
+    pid: u32,
+    /// The file that they are in, as the process sees it.
+    binary: PathBuf,
+    /// The ranges, and what to take from an address in one to get the linked
+    /// one.
+    found: Vec<(Range<u64>, u64)>,
+    /// The regions that have been looked for in vain, by their number.
+    looked_for: FxHashSet<u64>,
+}
+
+/// The size of a region that is looked for once, as a power of two.
+const REGION: u32 = 16;
 
 /// One builtin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +56,40 @@ impl Builtins {
         Builtins {
             linked: image.builtins.clone(),
             bias,
-            copies: Vec::new(),
+            copies: RefCell::default(),
             names: image.builtin_names.clone(),
             segments: image.segments.clone(),
         }
     }
 
-    /// Looks through the mappings of `binary` for further copies.
-    pub fn find_copies(&mut self, maps: &MemoryMaps, binary: &Path) {
-        self.copies.clear();
+    /// Looks through the mappings of process `pid` for further copies of what
+    /// is in `binary`.
+    pub(crate) fn find_copies(&mut self, pid: u32, maps: &MemoryMaps, binary: &Path) {
+        let found = self.copies_in(maps, binary);
+        *self.copies.get_mut() = Copies {
+            pid,
+            binary: binary.to_owned(),
+            found,
+            looked_for: FxHashSet::default(),
+        };
+    }
+
+    /// Looks again for copies if that has not been done for the region of `pc`,
+    /// which is in a file's mapping but in none of the known places.
+    pub fn look_for(&self, pc: u64) {
+        let mut copies = self.copies.borrow_mut();
+        if !copies.looked_for.insert(pc >> REGION) {
+            return;
+        }
+        let maps = Process::new(copies.pid as i32).and_then(|process| process.maps());
+        // A process that has ended maps nothing new.
+        if let Ok(maps) = maps {
+            copies.found = self.copies_in(&maps, &copies.binary);
+        }
+    }
+
+    fn copies_in(&self, maps: &MemoryMaps, binary: &Path) -> Vec<(Range<u64>, u64)> {
+        let mut found = Vec::new();
         for map in maps {
             let MMapPath::Path(path) = &map.pathname else {
                 continue;
@@ -66,11 +108,11 @@ impl Builtins {
                 let from = self.linked.start.max(linked);
                 let to = self.linked.end.min(linked.saturating_add(end - start));
                 if from < to && map.offset < segment.file.end && delta != self.bias {
-                    self.copies
-                        .push((from.wrapping_add(delta)..to.wrapping_add(delta), delta));
+                    found.push((from.wrapping_add(delta)..to.wrapping_add(delta), delta));
                 }
             }
         }
+        found
     }
 
     /// Where they are in the binary as loaded.
@@ -91,7 +133,9 @@ impl Builtins {
         let linked = if self.in_binary().contains(&pc) {
             pc.wrapping_sub(self.bias)
         } else {
-            let (_, delta) = self.copies.iter().find(|(range, _)| range.contains(&pc))?;
+            let copies = self.copies.borrow();
+            let mut found = copies.found.iter();
+            let (_, delta) = found.find(|(range, _)| range.contains(&pc))?;
             pc.wrapping_sub(*delta)
         };
         let after = self.names.partition_point(|(start, _)| *start <= linked);

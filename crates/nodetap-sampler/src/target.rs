@@ -168,7 +168,7 @@ impl Target {
                 continue;
             }
             let mut target = Target::with_image(pid, command, memory, image, path.start)?;
-            target.builtins.find_copies(&maps, &path.mapped_as);
+            target.builtins.find_copies(pid, &maps, &path.mapped_as);
             return Ok(target);
         }
         Err(TargetError::NotNode { pid, command })

@@ -63,6 +63,9 @@ struct Named {
     until: u64,
 }
 
+/// What code is called that nothing describes (any more).
+const UNNAMED_CODE: &str = "(unknown code)";
+
 /// For how many batches a frame without its place is kept as it is: V8 may
 /// tell the place later.
 const RETRY_EPOCHS: u64 = 20;
@@ -148,7 +151,10 @@ impl StackNames {
         }
         let mut named = Vec::new();
         self.caller(context.target, context.native, record, pc, &mut named);
-        let placed = |frame: &Frame| frame.kind != Kind::Js || frame.position.is_some();
+        let placed = |frame: &Frame| match frame.kind {
+            Kind::Js => frame.position.is_some(),
+            _ => &*frame.function != UNNAMED_CODE,
+        };
         let until = if named.iter().all(placed) {
             u64::MAX
         } else {
@@ -241,6 +247,9 @@ impl StackNames {
         let pc = record.pc;
         match place(target, native, pc) {
             Place::Interpreter => match self.top_of_builtin(target, native, sample, pc) {
+                // The frame of a stub has a marker there and no function: the
+                // entry goes on to other code without a frame of its own.
+                Top::Own | Top::Leaving { .. } if !Tagged(record.context).is_heap_object() => {}
                 Top::Own | Top::Leaving { .. } => {
                     frames.push(self.js.interpreted(target, record, slot_offset(record)));
                 }
@@ -431,23 +440,32 @@ fn return_address(sample: &RawSampleRef<'_>, native: &mut dyn NativeCode) -> Opt
 
 /// Compiled code that V8 does not describe any more.
 fn unnamed_code() -> Frame {
-    Frame::new(Kind::Native, "(unknown code)")
+    Frame::new(Kind::Native, UNNAMED_CODE)
 }
 
 fn place<'a>(target: &'a Target, native: &mut dyn NativeCode, pc: u64) -> Place<'a> {
-    if let Some(builtin) = target.builtins.at(pc) {
-        return match builtin.name {
-            Some(name) if is_interpreter_entry(name) => Place::Interpreter,
-            Some(name) if name.ends_with("Handler") => Place::Handler(name),
-            Some(name) => Place::Builtin(name),
-            None => Place::Builtin("(builtin)"),
-        };
+    if let Some(place) = builtin_place(target, pc) {
+        return place;
     }
-    if target.code.contains(&pc) || native.is_native(pc) {
-        Place::Native
-    } else {
-        Place::Compiled
+    if target.code.contains(&pc) {
+        return Place::Native;
     }
+    if !native.is_native(pc) {
+        return Place::Compiled;
+    }
+    // Of a library, or a copy of the builtins that a new worker brought.
+    target.builtins.look_for(pc);
+    builtin_place(target, pc).unwrap_or(Place::Native)
+}
+
+fn builtin_place(target: &Target, pc: u64) -> Option<Place<'_>> {
+    let builtin = target.builtins.at(pc)?;
+    Some(match builtin.name {
+        Some(name) if is_interpreter_entry(name) => Place::Interpreter,
+        Some(name) if name.ends_with("Handler") => Place::Handler(name),
+        Some(name) => Place::Builtin(name),
+        None => Place::Builtin("(builtin)"),
+    })
 }
 
 /// The builtins that interpreted frames are frames of
