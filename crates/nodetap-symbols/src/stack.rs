@@ -183,6 +183,7 @@ impl StackNames {
             Place::Handler(_) | Place::Builtin(_) | Place::Native => (FrameRecord::default(), 0),
             Place::Interpreter => {
                 let slots = FrameRecord {
+                    context: u64::from(Tagged(record.context).is_heap_object()),
                     bytecode_array: record.bytecode_array,
                     bytecode_offset: record.bytecode_offset,
                     ..identity
@@ -219,8 +220,12 @@ impl StackNames {
     ) {
         // The call may be the last instruction of its function.
         match place(target, native, pc.wrapping_sub(1)) {
-            Place::Interpreter => {
+            Place::Interpreter if Tagged(record.context).is_heap_object() => {
                 frames.push(self.js.interpreted(target, record, slot_offset(record)));
+            }
+            // It calls the runtime before it makes a function's frame.
+            Place::Interpreter => {
+                frames.push(Frame::new(Kind::Builtin, "InterpreterEntryTrampoline"));
             }
             Place::Handler(name) | Place::Builtin(name) => {
                 frames.push(self.js.builtin(target, record, name));
@@ -321,6 +326,13 @@ impl StackNames {
         }
         let entered = Tagged(sample.registers.rdi);
         match top {
+            // Baseline code whose frame has no function yet, or no more.
+            Top::Own | Top::Leaving { .. }
+                if code.code.kind == CodeKind::Baseline
+                    && !self.is_script_function(target, record) =>
+            {
+                frames.extend(self.js.code_function(target, &code, record.pc, entered));
+            }
             Top::Own | Top::Leaving { .. } => {
                 match self.js.compiled(target, record, record.pc, PcKind::Own) {
                     Some(named) => frames.extend(named),

@@ -62,6 +62,16 @@ impl BytecodePositions {
         }
         source_position::lookup(table.entries.as_ref()?, offset)?.script_offset
     }
+    /// The functions whose bytecode was met at `array`.
+    pub fn functions_of(&self, array: Tagged) -> Vec<FunctionKey> {
+        let of_array = |&&(at, _): &&(Tagged, FunctionKey)| at == array;
+        self.tables
+            .keys()
+            .filter(of_array)
+            .map(|&(_, key)| key)
+            .collect()
+    }
+
     /// Whether the table of `array`, where it is known, begins after `offset`:
     /// the function has only just been entered then.
     pub fn is_before_first(&self, array: Tagged, key: FunctionKey, offset: i64) -> bool {

@@ -46,6 +46,11 @@ impl FunctionKey {
         Ok(Some(FunctionKey { shared, script, id }))
     }
 
+    /// Its `SharedFunctionInfo`, as it was at the tick.
+    pub fn shared(&self) -> Tagged {
+        self.shared
+    }
+
     /// What identifies the function.
     pub fn id(&self) -> FunctionId {
         self.id

@@ -337,8 +337,8 @@ impl JsNames {
     /// The function that `code` was compiled for, wherever in it: what a
     /// thread runs that has not yet made its frame, or given it up already.
     /// `entered` is the `JSFunction` that it was called with, if it still is in
-    /// its register (`kJSFunctionRegister`); it is believed only where the code
-    /// proves to be that function's.
+    /// its register (`kJSFunctionRegister`); like functions met before with the
+    /// same bytecode it is believed only where the code proves to be its own.
     pub fn code_function(
         &mut self,
         target: &Target,
@@ -369,12 +369,16 @@ impl JsNames {
         offset: u32,
         entered: Tagged,
     ) -> Option<Frame> {
-        let shared = heap.shared_of(entered).ok()?;
-        let data = shared.field(heap.layout.shared.function_data).ok()?;
-        if heap.tagged(data).ok()? != code.code.object {
-            return None;
-        }
-        let key = FunctionKey::at(heap, shared).ok()??;
+        let entered = heap
+            .shared_of(entered)
+            .and_then(|shared| FunctionKey::at(heap, shared));
+        let mut candidates = self.bytecode.functions_of(code.code.data);
+        candidates.extend(entered.ok().flatten());
+        // The function whose newest code this is.
+        let key = candidates.into_iter().find(|key| {
+            let data = key.shared().field(heap.layout.shared.function_data);
+            data.and_then(|data| heap.tagged(data)) == Ok(code.code.object)
+        })?;
         let function = self.functions.get(heap, key)?;
         let position = self.baseline_position(heap, ends, offsets, offset + 1, code.code.data, key);
         let tier = Some(Tier::Baseline);
