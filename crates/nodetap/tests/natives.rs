@@ -45,6 +45,10 @@ fn assert_above(recording: &Recording, tid: u32, function: &str, holds: impl Fn(
 }
 
 fn native_frames(version: &str) {
+    common::measure(|| native_frames_once(version));
+}
+
+fn native_frames_once(version: &str) {
     let _alone = common::one_at_a_time();
     let target = Target::start(version, &[], "native.js", &[]).wait_until_ready();
     let pid = target.pid();
@@ -88,6 +92,10 @@ fn native_frames(version: &str) {
 }
 
 fn kernel_frames(version: &str) {
+    common::measure(|| kernel_frames_once(version));
+}
+
+fn kernel_frames_once(version: &str) {
     let _alone = common::one_at_a_time();
     let target = Target::start(version, &[], "syscalls.js", &[]).wait_until_ready();
     let pid = target.pid();

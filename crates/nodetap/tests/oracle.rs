@@ -263,6 +263,10 @@ fn difference(stack: &[&Frame], truth: &[TrueFrame]) -> String {
 
 /// Records the fixture and compares every sample of its main thread with the truth.
 fn check(version: &str, entry: &str, chain: &str, mode: Mode, calling: bool) {
+    common::measure(|| check_once(version, entry, chain, mode, calling));
+}
+
+fn check_once(version: &str, entry: &str, chain: &str, mode: Mode, calling: bool) {
     let _alone = common::one_at_a_time();
     let mut arguments = vec![entry, chain];
     if calling {

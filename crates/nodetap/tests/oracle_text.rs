@@ -59,6 +59,10 @@ fn assert_is_tree(lines: &[Line], total: u64) {
 }
 
 fn check(version: &str) {
+    common::measure(|| check_once(version));
+}
+
+fn check_once(version: &str) {
     let _alone = common::one_at_a_time();
     let script = common::demo();
     let target = Target::start_demo(version);

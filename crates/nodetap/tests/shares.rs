@@ -31,6 +31,10 @@ impl Used {
 }
 
 fn check(version: &str) {
+    common::measure(|| check_once(version));
+}
+
+fn check_once(version: &str) {
     let _alone = common::one_at_a_time();
     let target = Target::start(version, &[], "shares.js", &[]).wait_until_ready();
     let pid = target.pid();

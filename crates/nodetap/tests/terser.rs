@@ -22,6 +22,10 @@ fn occurrences(recording: &Recording, chosen: impl Fn(&Frame) -> bool) -> BTreeM
 }
 
 fn check(version: &str) {
+    common::measure(|| check_once(version));
+}
+
+fn check_once(version: &str) {
     let _alone = common::one_at_a_time();
     let modules = common::programs();
     let arguments = [modules.to_str().expect("UTF-8")];

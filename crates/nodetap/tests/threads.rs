@@ -31,6 +31,10 @@ fn ends_in(stack: &[&Frame], caller: &str, callee: &str) -> bool {
 }
 
 fn workers(version: &str) {
+    common::measure(|| workers_once(version));
+}
+
+fn workers_once(version: &str) {
     let _alone = common::one_at_a_time();
     let mut target = Target::start(version, &[], "threads.js", &[]).wait_until_ready();
     let before: BTreeSet<u32> = target.threads().into_iter().collect();
@@ -83,6 +87,10 @@ fn roles(recording: &Recording, main: u32) -> BTreeMap<String, u64> {
 }
 
 fn helpers(version: &str) {
+    common::measure(|| helpers_once(version));
+}
+
+fn helpers_once(version: &str) {
     let _alone = common::one_at_a_time();
     let target = Target::start(version, &[], "gc.js", &[]).wait_until_ready();
     let recording = record(&target, 1.5, &[]);
