@@ -286,17 +286,29 @@ mod tests {
 
     #[test]
     fn a_function_of_a_shared_library_is_found() {
-        let (mut names, pid) = own_names();
-        // Through the linker's own tables, so that it is the function itself.
-        let libc = names.processes[&pid]
-            .maps
-            .iter()
-            .find(|mapping| match &mapping.content {
-                Content::File(id) => id.name().starts_with("libc.so") || id.name().contains("musl"),
-                _ => false,
-            })
-            .map(|mapping| (mapping.start, mapping.end))
+        // Not this process: it may be linked statically.
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
             .unwrap();
+        let pid = child.id();
+        let is_libc = |mapping: &&crate::maps::Mapping| match &mapping.content {
+            Content::File(id) => id.name().starts_with("libc.so") || id.name().contains("musl"),
+            _ => false,
+        };
+        // Its libraries are there a moment after its start.
+        let mut names = NativeNames::new();
+        let mut libc = None;
+        for _ in 0..200 {
+            std::thread::sleep(Duration::from_millis(10));
+            names.attach(pid).unwrap();
+            let maps = &names.processes[&pid].maps;
+            libc = maps.iter().find(is_libc).map(|it| (it.start, it.end));
+            if libc.is_some() {
+                break;
+            }
+        }
+        let libc = libc.expect("the C library of sleep");
         let mut exported = 0;
         for address in (libc.0..libc.1).step_by(64) {
             let frame = names.name(pid, Pc::Own(address)).unwrap();
@@ -305,6 +317,8 @@ mod tests {
             }
             assert!(frame.module.contains("libc") || frame.module.contains("musl"));
         }
+        child.kill().unwrap();
+        child.wait().unwrap();
         assert!(exported > 0);
     }
 
