@@ -259,7 +259,16 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let found = command(Path::new(&format!("/proc/{}", child.id())));
+        // While a process executes a new program it has no command line for a moment,
+        // and `spawn` may return within that moment.
+        let proc = PathBuf::from(format!("/proc/{}", child.id()));
+        let found = loop {
+            let found = command(&proc);
+            if !found.is_empty() || !proc.exists() {
+                break found;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!(found, ["sh", "-c", "read x", "", "two words", ""]);
