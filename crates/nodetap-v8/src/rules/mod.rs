@@ -1,0 +1,103 @@
+//! The layout of a build, from its metadata and what the metadata leaves out.
+
+mod code;
+mod objects;
+
+use crate::layout::{FrameLayout, Layout, UnknownLayout};
+use crate::metadata::Metadata;
+use crate::source_position::TableFormat;
+use crate::version::Version;
+
+/// The versions that the rules below were read for, and tried on: Node.js 18,
+/// 20, 22, 24, 25 and 26. What is between them has layouts of its own.
+const KNOWN: [Version; 6] = [
+    Version::new(10, 2),
+    Version::new(11, 3),
+    Version::new(12, 4),
+    Version::new(13, 6),
+    Version::new(14, 1),
+    Version::new(14, 6),
+];
+
+/// Since then objects that the sandbox trusts are apart: `BytecodeArray` is
+/// re-ordered, arrays of code are trusted ones (`src/objects/bytecode-array.tq`,
+/// `src/objects/code.h`).
+const TRUSTED_OBJECTS: Version = Version::new(12, 3);
+/// Since then `Code` and its instructions are two objects.
+const SPLIT_CODE: Version = Version::new(11, 2);
+
+impl Layout {
+    /// Works out the layout of the build that says `metadata` of itself.
+    ///
+    /// # Errors
+    /// Where no rules are known for `version`, or the metadata lacks what
+    /// every known version has.
+    pub fn new(version: Version, metadata: &Metadata) -> Result<Layout, UnknownLayout> {
+        if !KNOWN.contains(&version) {
+            return Err(UnknownLayout::Version(version));
+        }
+        let ask = Ask { version, metadata };
+        Ok(Layout {
+            version,
+            types: objects::instance_types(&ask)?,
+            strings: objects::string_tags(&ask)?,
+            map_instance_type: ask.offset("Map", "instance_type")?,
+            function_shared: ask.offset("JSFunction", "shared")?,
+            shared: objects::shared(&ask)?,
+            scope_info: objects::scope_info(&ask)?,
+            script: objects::script(&ask)?,
+            bytecode: code::bytecode(&ask)?,
+            code: code::code(&ask)?,
+            frame: FrameLayout {
+                context: ask.value("off_fp_context")?,
+                function: ask.value("off_fp_function")?,
+                bytecode_array: ask.value("off_fp_bytecode_array")?,
+                bytecode_offset: ask.value("off_fp_bytecode_offset")?,
+            },
+            // `DecodeEntry` in src/codegen/source-position-table.cc: 13.6 has
+            // the one, 14.6 the other.
+            position_format: if version >= Version::new(14, 0) {
+                TableFormat::Flags
+            } else {
+                TableFormat::Signed
+            },
+        })
+    }
+}
+
+/// Asks the metadata, and says what is missing.
+struct Ask<'a> {
+    version: Version,
+    metadata: &'a Metadata,
+}
+
+impl Ask<'_> {
+    fn missing(&self, what: String) -> UnknownLayout {
+        UnknownLayout::Missing {
+            version: self.version,
+            what,
+        }
+    }
+
+    fn value(&self, name: &str) -> Result<i32, UnknownLayout> {
+        self.metadata
+            .get(name)
+            .ok_or_else(|| self.missing(name.to_owned()))
+    }
+
+    fn unsigned<T: TryFrom<i32>>(&self, name: &str) -> Result<T, UnknownLayout> {
+        T::try_from(self.value(name)?).map_err(|_| self.missing(name.to_owned()))
+    }
+
+    fn offset(&self, class: &str, field: &str) -> Result<u32, UnknownLayout> {
+        self.metadata
+            .offset(class, field)
+            .ok_or_else(|| self.missing(format!("{class}.{field}")))
+    }
+
+    fn instance_type(&self, class: &str) -> Result<u16, UnknownLayout> {
+        self.metadata
+            .instance_type(class)
+            .ok_or_else(|| self.missing(format!("the type of {class}")))
+    }
+}

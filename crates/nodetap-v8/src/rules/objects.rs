@@ -1,0 +1,155 @@
+//! Objects that name and place a function.
+
+use super::{Ask, SPLIT_CODE};
+use crate::layout::{
+    InstanceTypes, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags, UnknownLayout,
+};
+use crate::version::Version;
+
+pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
+    let js_function = ask.instance_type("JSFunction")?;
+    let uncompiled = [
+        "UncompiledDataWithPreparseData",
+        "UncompiledDataWithPreparseDataAndJob",
+        "UncompiledDataWithoutPreparseData",
+        "UncompiledDataWithoutPreparseDataWithJob",
+    ]
+    .map(|class| ask.instance_type(class));
+    let (mut first, mut last) = (u16::MAX, 0);
+    for found in uncompiled {
+        let found = found?;
+        first = first.min(found);
+        last = last.max(found);
+    }
+    let split = ask.version >= SPLIT_CODE;
+    let code = ask.instance_type("Code")?;
+    Ok(InstanceTypes {
+        js_function_first: js_function,
+        // The constructors of the typed arrays, of Array, Promise and RegExp,
+        // and classes follow it: 16 types (`src/objects/js-function.tq`,
+        // `js-array.tq`, …), which the metadata tells since 12.
+        js_function_last: ask
+            .unsigned("LastJSFunctionType")
+            .unwrap_or(js_function + 16),
+        shared_function_info: ask.instance_type("SharedFunctionInfo")?,
+        script: ask.instance_type("Script")?,
+        scope_info: ask.instance_type("ScopeInfo")?,
+        bytecode_array: ask.instance_type("BytecodeArray")?,
+        interpreter_data: ask.instance_type("InterpreterData")?,
+        code,
+        instruction_stream: if split {
+            ask.instance_type("InstructionStream")?
+        } else {
+            code
+        },
+        byte_array: ask.instance_type("ByteArray")?,
+        trusted_byte_array: ask.metadata.instance_type("TrustedByteArray"),
+        fixed_array: ask.instance_type("FixedArray")?,
+        shared_function_info_wrapper: ask.metadata.instance_type("SharedFunctionInfoWrapper"),
+        uncompiled_data_first: first,
+        uncompiled_data_last: last,
+        oddball: ask.instance_type("Oddball")?,
+        first_nonstring: ask.unsigned("FirstNonstringType")?,
+    })
+}
+
+pub(super) fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
+    let resource = ask.offset("ExternalString", "resource")?;
+    Ok(StringTags {
+        representation_mask: ask.unsigned("StringRepresentationMask")?,
+        cons: ask.unsigned("ConsStringTag")?,
+        external: ask.unsigned("ExternalStringTag")?,
+        sliced: ask.unsigned("SlicedStringTag")?,
+        thin: ask.unsigned("ThinStringTag")?,
+        encoding_mask: ask.unsigned("StringEncodingMask")?,
+        one_byte: ask.unsigned("OneByteStringTag")?,
+        // `kUncachedExternalStringTag` in src/objects/instance-type.h: the bit
+        // above the encoding's.
+        uncached_external: 1 << 4,
+        length: ask.offset("String", "length")?,
+        chars: ask.offset("SeqOneByteString", "chars")?,
+        second: ask.offset("ConsString", "second")?,
+        sliced_offset: ask.offset("SlicedString", "offset")?,
+        // `resource_data` follows `resource` (src/objects/string.tq).
+        resource_data: resource + 8,
+    })
+}
+
+pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
+    let class = "SharedFunctionInfo";
+    let script = ask
+        .metadata
+        .offset(class, "script")
+        .or_else(|| ask.metadata.offset(class, "script_or_debug_info"))
+        .ok_or_else(|| ask.missing("SharedFunctionInfo.script".to_owned()))?;
+    Ok(SharedLayout {
+        // The first field, whatever its name (src/objects/shared-function-info.tq).
+        function_data: ask.metadata.offset(class, "function_data").unwrap_or(8),
+        // The field before the name: `function_data`, since 13
+        // `untrusted_function_data`.
+        builtin_id: ask.offset(class, "name_or_scope_info")? - 8,
+        name_or_scope_info: ask.offset(class, "name_or_scope_info")?,
+        script,
+        // It follows `flags`, an uint32, in every version.
+        function_literal_id: ask.offset(class, "flags")? + 4,
+        uncompiled_inferred_name: ask.offset("UncompiledData", "inferred_name")?,
+        uncompiled_start_position: ask.offset("UncompiledData", "start_position")?,
+    })
+}
+
+pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout> {
+    // These count words after the map.
+    let slot = |name: &str| -> Result<u32, UnknownLayout> {
+        let index: u32 = ask.unsigned(name)?;
+        Ok(8 + 8 * index)
+    };
+    let first_vars = slot("scopeinfo_idx_first_vars")?;
+    let context_local_count = slot("scopeinfo_idx_ncontextlocals")?;
+    // Two more words between the count and the variable part are the
+    // positions (src/objects/scope-info.tq).
+    let position_info = (first_vars == context_local_count + 24).then_some(context_local_count + 8);
+    // `enum ScopeType` in src/common/globals.h was re-ordered.
+    let scopes = if position_info.is_some() {
+        [2, 3, 4, 5, 0]
+    } else {
+        [0, 1, 2, 3, 4]
+    };
+    Ok(ScopeInfoLayout {
+        flags: 8,
+        context_local_count,
+        first_vars,
+        position_info,
+        module_count_first: ask.version >= Version::new(12, 0),
+        class_scope: scopes[0],
+        eval_scope: scopes[1],
+        function_scope: scopes[2],
+        module_scope: scopes[3],
+        script_scope: scopes[4],
+        shadow_realm_scope: (ask.version >= Version::new(11, 0)).then_some(8),
+        is_empty_bit: 28,
+    })
+}
+
+pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
+    let name = ask.offset("Script", "name")?;
+    let line_ends = ask.offset("Script", "line_ends")?;
+    Ok(ScriptLayout {
+        source: ask.offset("Script", "source")?,
+        name,
+        // The order of src/objects/script.tq.
+        line_offset: name + 8,
+        column_offset: name + 16,
+        line_ends,
+        id: line_ends + 8,
+        // After the id: eval_from_shared_…, eval_from_position, the functions'
+        // SharedFunctionInfos, since 11 compiled_lazy_function_positions,
+        // flags, source_url.
+        source_url: match ask
+            .metadata
+            .offset("Script", "compiled_lazy_function_positions")
+        {
+            Some(offset) => offset + 16,
+            None => line_ends + 48,
+        },
+    })
+}
