@@ -19,6 +19,7 @@
 mod array;
 pub mod bytecode;
 pub mod code;
+pub mod crankshaft;
 pub mod deoptimization;
 mod function;
 mod heap;

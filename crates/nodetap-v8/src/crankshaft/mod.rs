@@ -1,0 +1,3 @@
+//! Code of V8 before Ignition: full-codegen's and Crankshaft's.
+
+pub mod relocation;
