@@ -14,12 +14,12 @@ BINARY := $(TARGET_DIR)/$(TRIPLE)/release/nodetap
 # Profiling another process takes root; building does not.
 ifneq ($(shell id -u),0)
 SUDO := sudo
-test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo env NODETAP_CACHE=$(NODETAP_CACHE)
+test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo env NODETAP_CACHE=$(NODETAP_CACHE) NODETAP_TEST_NODES=$(NODETAP_TEST_NODES)
 endif
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo build install test lint bench-walk tools clean
+.PHONY: help demo build install test test-all lint bench-walk tools clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,9 @@ test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs t
 	@scripts/fetch-nodes.sh
 	@scripts/fetch-test-programs.sh
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
+
+test-all: export NODETAP_TEST_NODES := all
+test-all: test ## the same on the first release of each line of Node.js too; takes long
 
 lint: tools ## formatting and clippy
 	cargo fmt --all --check

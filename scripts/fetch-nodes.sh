@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Brings the official Node.js binaries that the tests profile into the cache:
 # $NODETAP_CACHE/nodes/VERSION/bin/node. nodes.sha256 names the versions and what
-# each binary must be; one that is there and right is not fetched again.
+# each binary must be (with NODETAP_TEST_NODES=all, nodes-all.sha256 too); one that is
+# there and right is not fetched again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 nodes=${NODETAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nodetap}/nodes
 mkdir -p "$nodes"
 cd "$nodes"
+lists=("$here/nodes.sha256")
+if [ "${NODETAP_TEST_NODES:-}" = all ]; then
+    lists+=("$here/nodes-all.sha256")
+fi
 
 while read -r sum path; do
     version=${path%%/*}
@@ -25,4 +30,4 @@ while read -r sum path; do
     mkdir -p "$(dirname "$path")"
     mv -f "$work/package/bin/node" "$path"
     rm -rf "$work"
-done <"$here/nodes.sha256"
+done < <(cat "${lists[@]}")

@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use common::matrix::{self, Test};
 use common::recording::{Frame, Recording, record};
 use common::target::Target;
 
@@ -123,25 +124,9 @@ fn kernel_frames_once(version: &str) {
     assert_eq!(named(&recording, "kernel"), (0, 0));
 }
 
-/// The tests of one Node.js version.
-macro_rules! on {
-    ($module:ident, $version:literal) => {
-        mod $module {
-            #[test]
-            fn native_frames() {
-                super::native_frames($version);
-            }
-
-            #[test]
-            fn kernel_frames() {
-                super::kernel_frames($version);
-            }
-        }
-    };
+fn main() -> std::process::ExitCode {
+    matrix::main([
+        Test::new("native_frames", 18, |node| native_frames(&node.version)),
+        Test::new("kernel_frames", 18, |node| kernel_frames(&node.version)),
+    ])
 }
-
-on!(node_18, "18.20.8");
-on!(node_20, "20.20.2");
-on!(node_22, "22.23.3");
-on!(node_24, "24.21.0");
-on!(node_26, "26.10.0");

@@ -14,6 +14,7 @@ use std::fmt;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record};
 use common::target::Target;
 use serde::Deserialize;
@@ -32,9 +33,9 @@ enum Mode {
 }
 
 impl Mode {
-    fn flags(self, version: &str) -> &'static [&'static str] {
+    fn flags(self, node: &Node) -> &'static [&'static str] {
         // Maglev came with V8 11, and 18 refuses the flag.
-        let has_maglev = !version.starts_with("18.");
+        let has_maglev = node.major() >= 20;
         match (self, has_maglev) {
             (Mode::Cold | Mode::Warm, _) => &[],
             (Mode::Interpreted, true) => &["--no-opt", "--no-sparkplug", "--no-maglev"],
@@ -262,21 +263,26 @@ fn difference(stack: &[&Frame], truth: &[TrueFrame]) -> String {
 }
 
 /// Records the fixture and compares every sample of its main thread with the truth.
-fn check(version: &str, entry: &str, chain: &str, mode: Mode, calling: bool) {
-    common::measure(|| check_once(version, entry, chain, mode, calling));
+fn check(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) {
+    common::measure(|| check_once(node, entry, chain, mode, calling));
 }
 
-fn check_once(version: &str, entry: &str, chain: &str, mode: Mode, calling: bool) {
+fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) {
     let _alone = common::one_at_a_time();
     let mut arguments = vec![entry, chain];
     if calling {
         arguments.push("--calling");
     }
-    let functions = ask_profiler(version, &arguments);
+    let functions = ask_profiler(&node.version, &arguments);
     if mode == Mode::Warm {
         arguments.push("--warm");
     }
-    let mut target = Target::start(version, mode.flags(version), "oracle/main.js", &arguments);
+    let mut target = Target::start(
+        &node.version,
+        mode.flags(node),
+        "oracle/main.js",
+        &arguments,
+    );
     let sites: Vec<CallSite> = serde_json::from_str(&target.line()).expect("call sites");
     let truth = true_stack(sites, &functions);
 
@@ -312,49 +318,41 @@ fn check_once(version: &str, entry: &str, chain: &str, mode: Mode, calling: bool
     mode.assert_reached(&recording);
 }
 
-/// The tests of one Node.js version: name, entry, chain, mode, whether the spinner calls.
-macro_rules! on {
-    ($module:ident, $version:literal) => {
-        mod $module {
-            use super::Mode::*;
-
-            on! { @ $version
-                kinds_cold: "main", "kinds", Cold, false;
-                kinds_interpreted: "main", "kinds", Interpreted, false;
-                kinds_baseline: "main", "kinds", Baseline, false;
-                kinds_warm: "main", "kinds", Warm, false;
-                recursion_cold: "main", "recurse", Cold, false;
-                recursion_warm: "main", "recurse", Warm, false;
-                calling_interpreted: "main", "short", Interpreted, true;
-                calling_baseline: "main", "short", Baseline, true;
-                calling_optimized: "main", "short", Cold, true;
-                from_timeout: "timeout", "short", Cold, false;
-                from_interval: "interval", "short", Cold, false;
-                from_immediate: "immediate", "short", Cold, false;
-                from_next_tick: "nextTick", "short", Cold, false;
-                from_microtask: "microtask", "short", Cold, false;
-                from_promise: "promise", "short", Cold, false;
-                from_rejection: "rejection", "short", Cold, false;
-                from_await: "await", "short", Cold, false;
-                from_async_generator: "asyncGenerator", "short", Cold, false;
-                from_emitter: "emitter", "short", Cold, false;
-                from_callback: "callback", "short", Cold, false;
-                from_module: "module", "short", Cold, false;
-            }
-        }
-    };
-    (@ $version:literal $($name:ident: $entry:literal, $chain:literal, $mode:ident, $calling:literal;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                super::check($version, $entry, $chain, $mode, $calling);
-            }
-        )*
-    };
+fn main() -> std::process::ExitCode {
+    use Mode::{Baseline, Cold, Interpreted, Warm};
+    // Name, how the chain is entered, the chain, the mode, whether the spinner calls.
+    let cases = [
+        ("kinds_cold", "main", "kinds", Cold, false),
+        ("kinds_interpreted", "main", "kinds", Interpreted, false),
+        ("kinds_baseline", "main", "kinds", Baseline, false),
+        ("kinds_warm", "main", "kinds", Warm, false),
+        ("recursion_cold", "main", "recurse", Cold, false),
+        ("recursion_warm", "main", "recurse", Warm, false),
+        ("calling_interpreted", "main", "short", Interpreted, true),
+        ("calling_baseline", "main", "short", Baseline, true),
+        ("calling_optimized", "main", "short", Cold, true),
+        ("from_timeout", "timeout", "short", Cold, false),
+        ("from_interval", "interval", "short", Cold, false),
+        ("from_immediate", "immediate", "short", Cold, false),
+        ("from_next_tick", "nextTick", "short", Cold, false),
+        ("from_microtask", "microtask", "short", Cold, false),
+        ("from_promise", "promise", "short", Cold, false),
+        ("from_rejection", "rejection", "short", Cold, false),
+        ("from_await", "await", "short", Cold, false),
+        (
+            "from_async_generator",
+            "asyncGenerator",
+            "short",
+            Cold,
+            false,
+        ),
+        ("from_emitter", "emitter", "short", Cold, false),
+        ("from_callback", "callback", "short", Cold, false),
+        ("from_module", "module", "short", Cold, false),
+    ];
+    matrix::main(cases.map(|(name, entry, chain, mode, calling)| {
+        Test::new(name, 18, move |node| {
+            check(node, entry, chain, mode, calling)
+        })
+    }))
 }
-
-on!(node_18, "18.20.8");
-on!(node_20, "20.20.2");
-on!(node_22, "22.23.3");
-on!(node_24, "24.21.0");
-on!(node_26, "26.10.0");

@@ -4,6 +4,7 @@ mod common;
 
 use std::process::Command;
 
+use common::matrix::{self, Test};
 use common::target::Target;
 
 /// A line of a text tree.
@@ -108,27 +109,6 @@ fn check_once(version: &str) {
     assert!(console, "{text}");
 }
 
-#[test]
-fn node_18() {
-    check("18.20.8");
-}
-
-#[test]
-fn node_20() {
-    check("20.20.2");
-}
-
-#[test]
-fn node_22() {
-    check("22.23.3");
-}
-
-#[test]
-fn node_24() {
-    check("24.21.0");
-}
-
-#[test]
-fn node_26() {
-    check("26.10.0");
+fn main() -> std::process::ExitCode {
+    matrix::main([Test::new("text", 18, |node| check(&node.version))])
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use common::matrix::{self, Test};
 use common::recording::record;
 use common::target::Target;
 use serde::Deserialize;
@@ -83,27 +84,6 @@ fn check_once(version: &str) {
     );
 }
 
-#[test]
-fn node_18() {
-    check("18.20.8");
-}
-
-#[test]
-fn node_20() {
-    check("20.20.2");
-}
-
-#[test]
-fn node_22() {
-    check("22.23.3");
-}
-
-#[test]
-fn node_24() {
-    check("24.21.0");
-}
-
-#[test]
-fn node_26() {
-    check("26.10.0");
+fn main() -> std::process::ExitCode {
+    matrix::main([Test::new("shares", 18, |node| check(&node.version))])
 }

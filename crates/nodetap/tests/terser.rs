@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
+use common::matrix::{self, Test};
 use common::recording::{Frame, Recording, record};
 use common::target::Target;
 
@@ -66,27 +67,6 @@ fn check_once(version: &str) {
     );
 }
 
-#[test]
-fn node_18() {
-    check("18.20.8");
-}
-
-#[test]
-fn node_20() {
-    check("20.20.2");
-}
-
-#[test]
-fn node_22() {
-    check("22.23.3");
-}
-
-#[test]
-fn node_24() {
-    check("24.21.0");
-}
-
-#[test]
-fn node_26() {
-    check("26.10.0");
+fn main() -> std::process::ExitCode {
+    matrix::main([Test::new("terser", 18, |node| check(&node.version))])
 }

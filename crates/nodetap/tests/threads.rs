@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
+use common::matrix::{self, Test};
 use common::recording::{Frame, Recording, record, start};
 use common::target::Target;
 
@@ -120,25 +121,9 @@ fn helpers_once(version: &str) {
     );
 }
 
-/// The tests of one Node.js version.
-macro_rules! on {
-    ($module:ident, $version:literal) => {
-        mod $module {
-            #[test]
-            fn workers() {
-                super::workers($version);
-            }
-
-            #[test]
-            fn helpers() {
-                super::helpers($version);
-            }
-        }
-    };
+fn main() -> std::process::ExitCode {
+    matrix::main([
+        Test::new("workers", 18, |node| workers(&node.version)),
+        Test::new("helpers", 18, |node| helpers(&node.version)),
+    ])
 }
-
-on!(node_18, "18.20.8");
-on!(node_20, "20.20.2");
-on!(node_22, "22.23.3");
-on!(node_24, "24.21.0");
-on!(node_26, "26.10.0");

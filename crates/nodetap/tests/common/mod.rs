@@ -9,15 +9,13 @@
     reason = "each test file uses its own part of what is shared"
 )]
 
+pub mod matrix;
 pub mod recording;
 pub mod target;
 
 use std::fs::File;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-
-/// The Node.js versions that are tested on, each the last of its line.
-pub const NODE_VERSIONS: [&str; 5] = ["18.20.8", "20.20.2", "22.23.3", "24.21.0", "26.10.0"];
 
 /// The folder where `make test` keeps what it fetches.
 pub fn cache() -> PathBuf {

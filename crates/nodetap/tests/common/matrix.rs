@@ -1,0 +1,83 @@
+//! The Node.js versions that are tested on, and tests that run on each of them.
+//!
+//! `scripts/nodes.sha256` lists the versions of the matrix, the last of each line; a
+//! new release joins it by one line. `NODETAP_TEST_NODES=all` (`make test-all`) takes
+//! those of `scripts/nodes-all.sha256` too, the first of each line.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// A Node.js release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// `24.21.0`
+    pub version: String,
+}
+
+impl Node {
+    /// The first number of its version.
+    pub fn major(&self) -> u32 {
+        let major = self.version.split('.').next();
+        major.and_then(|it| it.parse().ok()).expect("a version")
+    }
+}
+
+/// A test that runs on every version since some major one.
+pub struct Test {
+    name: String,
+    since: u32,
+    check: Arc<dyn Fn(&Node) + Send + Sync>,
+}
+
+impl Test {
+    /// The test called `name`, on every version from `since` on.
+    pub fn new(name: &str, since: u32, check: impl Fn(&Node) + Send + Sync + 'static) -> Test {
+        Test {
+            name: name.to_owned(),
+            since,
+            check: Arc::new(check),
+        }
+    }
+}
+
+/// The versions to test on.
+pub fn nodes() -> Vec<Node> {
+    let all = std::env::var("NODETAP_TEST_NODES").is_ok_and(|which| which == "all");
+    let mut lists = vec![include_str!("../../../../scripts/nodes.sha256")];
+    if all {
+        lists.push(include_str!("../../../../scripts/nodes-all.sha256"));
+    }
+    let version = |line: &str| {
+        let path = line.split_whitespace().nth(1)?;
+        let version = path.strip_suffix("/bin/node")?.to_owned();
+        Some(Node { version })
+    };
+    lists
+        .iter()
+        .flat_map(|list| list.lines())
+        .filter(|line| !line.is_empty())
+        .map(|line| version(line).unwrap_or_else(|| panic!("{line:?} names no version")))
+        .collect()
+}
+
+/// The `main` of a test file: runs the tests on all the versions. They are called
+/// `node_VERSION::NAME`.
+pub fn main(tests: impl IntoIterator<Item = Test>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let nodes = nodes();
+    let mut trials = Vec::new();
+    for Test { name, since, check } in tests {
+        for node in nodes.iter().filter(|node| node.major() >= since) {
+            let (node, check) = (node.clone(), check.clone());
+            let name = format!("node_{}::{name}", node.version);
+            trials.push(Trial::test(name, move || {
+                check(&node);
+                Ok(())
+            }));
+        }
+    }
+    trials.sort_by(|a, b| a.name().cmp(b.name()));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
