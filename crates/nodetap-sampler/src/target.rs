@@ -221,6 +221,8 @@ impl Target {
             shared_script: self.layout.shared.script,
             shared_literal_id: self.layout.shared.function_literal_id,
             script_id: self.layout.script.id,
+            frame_bytecode_array: self.layout.frame.bytecode_array.unsigned_abs(),
+            frame_bytecode_offset: self.layout.frame.bytecode_offset.unsigned_abs(),
             max_depth,
             has_v8: 1,
         }

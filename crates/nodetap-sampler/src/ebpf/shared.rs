@@ -46,6 +46,11 @@ pub struct ProcessConfig {
     pub shared_literal_id: u32,
     /// `Script.id` (a Smi)
     pub script_id: u32,
+    /// How far below its frame pointer an interpreted frame has its
+    /// `BytecodeArray`, in bytes: 24 or 32.
+    pub frame_bytecode_array: u32,
+    /// Likewise its bytecode offset: 32 or 40.
+    pub frame_bytecode_offset: u32,
     /// The most frames to take, at most [`MAX_FRAMES`].
     pub max_depth: u32,
     /// 0: only native frames are wanted (not a V8 process, or an unknown one).
@@ -113,9 +118,11 @@ pub struct FrameRecord {
     pub context: u64,
     /// The word at `fp - 16`: in a JavaScript frame its `JSFunction`, tagged.
     pub function: u64,
-    /// The word at `fp - 32`: in an interpreted frame its `BytecodeArray`.
+    /// In an interpreted frame its `BytecodeArray`: the word that
+    /// [`ProcessConfig::frame_bytecode_array`] tells.
     pub bytecode_array: u64,
-    /// The word at `fp - 40`: in an interpreted frame its bytecode offset, a Smi.
+    /// In an interpreted frame its bytecode offset, a Smi: the word that
+    /// [`ProcessConfig::frame_bytecode_offset`] tells.
     pub bytecode_offset: u64,
     /// `JSFunction.shared`, tagged; 0: not read or not readable.
     pub shared: u64,

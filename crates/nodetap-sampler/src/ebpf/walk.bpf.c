@@ -12,8 +12,8 @@
 #define SEEN_FUNCTIONS 16
 #define SEEN_SCRIPTS 4
 /* From SharedFunctionInfo.script to behind its function_literal_id: the fields
- * lie within so many bytes in every V8 from 10 to 14. */
-#define SHARED_WINDOW 32
+ * lie within so many bytes (a power of two) in every V8. */
+#define SHARED_WINDOW 64
 /* The stack is read in pieces of this size (a power of two) and walked inside. */
 #define WINDOW 1024
 /* What is read of a frame: the words from fp - 48 up to its return address. */
@@ -229,6 +229,16 @@ ALWAYS_INLINE uint64_t *frame_words(struct walk *walk, uint64_t fp)
     return (uint64_t *)((uint8_t *)scratch->window + at);
 }
 
+/* Of the words of a frame, the one that is so many bytes below its fp. */
+ALWAYS_INLINE uint64_t *word_below(uint64_t *words, uint32_t below)
+{
+    uint64_t at = FRAME_BELOW - below;
+
+    FORGET(at);
+    at &= FRAME_BYTES - 8;
+    return (uint64_t *)((uint8_t *)words + at);
+}
+
 /* One frame. Returns 1 when it was the last one. */
 ALWAYS_INLINE long take_frame(struct walk *walk)
 {
@@ -270,9 +280,9 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
         return 1;
     }
     uint64_t size = fp - walk->below;
-    if (size > 40) {
-        frame->bytecode_offset = words[1];
-        frame->bytecode_array = words[2];
+    if (config->has_v8 && size > config->frame_bytecode_offset) {
+        frame->bytecode_offset = *word_below(words, config->frame_bytecode_offset);
+        frame->bytecode_array = *word_below(words, config->frame_bytecode_array);
     }
     if (size > 16)
         frame->function = words[4];
