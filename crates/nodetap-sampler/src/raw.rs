@@ -74,6 +74,18 @@ impl RawSampleRef<'_> {
     }
 }
 
+impl Registers {
+    /// The register that the machine gives the number `number`: rax, rcx, rdx,
+    /// rbx, rsp, rbp, rsi, rdi, then r8 to r15.
+    pub fn numbered(&self, number: u32) -> Option<u64> {
+        let registers = [
+            self.rax, self.rcx, self.rdx, self.rbx, self.rsp, self.rbp, self.rsi, self.rdi,
+            self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
+        ];
+        registers.get(number as usize).copied()
+    }
+}
+
 impl RawSample {
     /// The same sample, borrowed.
     pub fn as_ref(&self) -> RawSampleRef<'_> {

@@ -196,13 +196,17 @@ impl Target {
         let layout = Layout::new(version, &image.metadata).map_err(unknown)?;
         let moved =
             |range: &Addresses| range.start.wrapping_add(bias)..range.end.wrapping_add(bias);
+        let bytecode_sizes = image
+            .bytecode_sizes
+            .as_deref()
+            .and_then(|table| BytecodeSizes::new(table, &layout.bytecode));
         Ok(Target {
             pid,
             command,
             node_version: node_version(&memory, &image, bias),
             v8_version,
             layout,
-            bytecode_sizes: image.bytecode_sizes.as_deref().and_then(BytecodeSizes::new),
+            bytecode_sizes,
             code: moved(&image.code),
             builtins: Builtins::new(&image, bias),
             memory,

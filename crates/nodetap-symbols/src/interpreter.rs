@@ -1,7 +1,7 @@
 //! Which bytecode the interpreter executes while one of its handlers runs.
 //!
 //! A frame's slot has the offset of the last bytecode that called something.
-//! The live one is in a register: r9, while r12 has the bytecode array and r15
+//! The live one is in a register, while another has the bytecode array and r15
 //! the dispatch table (`kInterpreterBytecodeOffsetRegister`, `…ArrayRegister`,
 //! `…DispatchTableRegister` in `src/codegen/x64/register-x64.h`). But a handler
 //! advances it to the next bytecode before it jumps there, and looks ahead
@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
+use nodetap_v8::bytecode::{BytecodeSizes, Scale};
 use nodetap_v8::{Heap, Memory, Tagged};
 use rustc_hash::FxHashMap;
 
@@ -33,6 +34,21 @@ struct Bytecodes {
     offsets: Vec<u32>,
 }
 
+impl Bytecodes {
+    /// Which entry of the dispatch table has the handler of the bytecode at
+    /// `offset`: the wide forms come after the plain ones
+    /// (`Interpreter::GetDispatchTableIndex` in `src/interpreter/interpreter.cc`).
+    fn handler_index(&self, sizes: &BytecodeSizes, offset: u32) -> Option<u64> {
+        let (scale, bytecode) = sizes.bytecode(self.bytes.get(offset as usize..)?)?;
+        let first = match scale {
+            Scale::Single => 0,
+            Scale::Double => 256,
+            Scale::Quadruple => 512,
+        };
+        Some(first + u64::from(bytecode))
+    }
+}
+
 impl Interpreter {
     /// The offset, as V8 counts it, of the bytecode that the interpreted frame
     /// of `record` executes in a handler on top of it. `None` where the
@@ -45,18 +61,21 @@ impl Interpreter {
         record: &FrameRecord,
     ) -> Option<i64> {
         let registers = sample.registers;
-        if registers.r12 != record.bytecode_array {
+        let numbers = &target.layout.interpreter;
+        if registers.numbered(numbers.bytecode_array)? != record.bytecode_array {
             return None;
         }
         let heap = Heap::new(&target.memory, &target.layout);
-        let raw = i64::try_from(registers.r9).ok()?;
+        let raw = i64::try_from(registers.numbered(numbers.bytecode_offset)?).ok()?;
         let at = heap.bytecode_offset(raw)?;
+        let sizes = target.bytecode_sizes.as_ref()?;
         let bytecodes = self.bytecodes(target, &heap, record)?;
         let running = target.builtins.at(registers.rip)?.name?;
         let after = bytecodes.offsets.partition_point(|&offset| offset <= at);
         let candidates = &bytecodes.offsets[after.saturating_sub(LOOKAHEAD + 1)..after];
         let executed = candidates.iter().rev().find(|&&offset| {
-            handler_index(&bytecodes.bytes[offset as usize..])
+            bytecodes
+                .handler_index(sizes, offset)
                 .and_then(|index| {
                     let mut address = [0; 8];
                     let entry = registers.r15.checked_add(8 * index)?;
@@ -94,31 +113,5 @@ impl Interpreter {
                 Some(Rc::new(Bytecodes { bytes, offsets }))
             })
             .clone()
-    }
-}
-
-/// Which entry of the dispatch table has the handler of the bytecode that
-/// `bytes` begin with: the wide forms come after the plain ones
-/// (`Interpreter::GetDispatchTableIndex` in `src/interpreter/interpreter.cc`).
-fn handler_index(bytes: &[u8]) -> Option<u64> {
-    match *bytes {
-        [0 | 2, bytecode, ..] => Some(256 + u64::from(bytecode)),
-        [1 | 3, bytecode, ..] => Some(512 + u64::from(bytecode)),
-        [bytecode, ..] => Some(u64::from(bytecode)),
-        [] => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::handler_index;
-
-    #[test]
-    fn wide_bytecodes_have_handlers_of_their_own() {
-        assert_eq!(handler_index(&[5, 9]), Some(5));
-        assert_eq!(handler_index(&[0, 5]), Some(261));
-        assert_eq!(handler_index(&[1, 5]), Some(517));
-        assert_eq!(handler_index(&[1]), Some(1));
-        assert_eq!(handler_index(&[]), None);
     }
 }

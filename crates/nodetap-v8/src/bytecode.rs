@@ -2,6 +2,7 @@
 //! each of them is.
 
 use crate::heap::{Error, Heap, Tagged};
+use crate::layout::BytecodeLayout;
 use crate::source_position::{self, Entry};
 
 impl Heap<'_> {
@@ -90,19 +91,53 @@ impl Heap<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BytecodeSizes {
     rows: [Vec<u8>; 3],
+    debug_prefixes: bool,
+}
+
+/// How wide a bytecode's operands are (`OperandScale`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// As they come.
+    Single,
+    /// After the prefix `Wide`.
+    Double,
+    /// After the prefix `ExtraWide`.
+    Quadruple,
 }
 
 impl BytecodeSizes {
-    /// From the table's bytes, as the binary has them.
-    /// `None` where they cannot be that table.
-    pub fn new(table: &[u8]) -> Option<BytecodeSizes> {
-        if table.is_empty() || !table.len().is_multiple_of(3) || table.contains(&0) {
+    /// From the table's bytes, as the binary has them. Each size is a byte,
+    /// in older versions an int; none is 0. `None` where they cannot be that
+    /// table.
+    pub fn new(table: &[u8], layout: &BytecodeLayout) -> Option<BytecodeSizes> {
+        let mut sizes = table.to_vec();
+        let ints = table.chunks_exact(4);
+        if ints.remainder().is_empty() && ints.clone().all(|int| int[1..] == [0; 3]) {
+            sizes = ints.map(|int| int[0]).collect();
+        }
+        if sizes.is_empty() || !sizes.len().is_multiple_of(3) || sizes.contains(&0) {
             return None;
         }
-        let mut rows = table.chunks_exact(table.len() / 3).map(<[u8]>::to_vec);
+        let mut rows = sizes.chunks_exact(sizes.len() / 3).map(<[u8]>::to_vec);
         Some(BytecodeSizes {
             rows: [rows.next()?, rows.next()?, rows.next()?],
+            debug_prefixes: layout.debug_prefixes,
         })
+    }
+
+    /// The scale and the number of the bytecode that `bytes` begin with, past
+    /// its prefix. `None` where they end with that.
+    pub fn bytecode(&self, bytes: &[u8]) -> Option<(Scale, u8)> {
+        // The prefixes come first in `BYTECODE_LIST`
+        // (`src/interpreter/bytecodes.h`): Wide, ExtraWide.
+        let scale = match *bytes.first()? {
+            0 => Scale::Double,
+            1 => Scale::Quadruple,
+            2 if self.debug_prefixes => Scale::Double,
+            3 if self.debug_prefixes => Scale::Quadruple,
+            bytecode => return Some((Scale::Single, bytecode)),
+        };
+        Some((scale, *bytes.get(1)?))
     }
 
     /// The offset at which each bytecode begins, prefixes counted as part of
@@ -111,16 +146,12 @@ impl BytecodeSizes {
     pub fn offsets(&self, bytecodes: &[u8]) -> Vec<u32> {
         let mut offsets = Vec::with_capacity(bytecodes.len() / 3);
         let mut at = 0;
-        while let Some(&byte) = bytecodes.get(at) {
-            // The prefixes come first in `BYTECODE_LIST` (`bytecodes.h`):
-            // Wide, ExtraWide and their two debug forms.
-            let (prefix, row) = match byte {
-                0 | 2 => (1, &self.rows[1]),
-                1 | 3 => (1, &self.rows[2]),
-                _ => (0, &self.rows[0]),
-            };
-            let Some(&bytecode) = bytecodes.get(at + prefix) else {
-                break;
+        while let Some((scale, bytecode)) = bytecodes.get(at..).and_then(|left| self.bytecode(left))
+        {
+            let (prefix, row) = match scale {
+                Scale::Single => (0, &self.rows[0]),
+                Scale::Double => (1, &self.rows[1]),
+                Scale::Quadruple => (1, &self.rows[2]),
             };
             let Some(&size) = row.get(usize::from(bytecode)) else {
                 break;
@@ -136,20 +167,42 @@ impl BytecodeSizes {
 mod tests {
     use super::*;
 
+    fn layout(debug_prefixes: bool) -> BytecodeLayout {
+        BytecodeLayout {
+            length: 8,
+            source_position_table: 32,
+            data: 54,
+            debug_prefixes,
+        }
+    }
+
+    /// Bytecode 4 has no operand, bytecode 5 one of 1, 2 or 4 bytes.
+    const TABLE: [u8; 18] = [
+        1, 1, 1, 1, 1, 2, //
+        1, 1, 1, 1, 1, 3, //
+        1, 1, 1, 1, 1, 5,
+    ];
+
     #[test]
     fn prefixes_belong_to_the_bytecode_they_scale() {
-        // Bytecode 4 has no operand, bytecode 5 one of 1, 2 or 4 bytes.
-        let sizes = BytecodeSizes::new(&[
-            1, 1, 1, 1, 1, 2, //
-            1, 1, 1, 1, 1, 3, //
-            1, 1, 1, 1, 1, 5,
-        ])
-        .unwrap();
+        let sizes = BytecodeSizes::new(&TABLE, &layout(true)).unwrap();
+        assert_eq!(sizes.bytecode(&[5, 9]), Some((Scale::Single, 5)));
+        assert_eq!(sizes.bytecode(&[0, 5]), Some((Scale::Double, 5)));
+        assert_eq!(sizes.bytecode(&[3, 5]), Some((Scale::Quadruple, 5)));
+        assert_eq!(sizes.bytecode(&[1]), None);
+        assert_eq!(sizes.bytecode(&[]), None);
         let code = [4, 5, 9, 0, 5, 9, 9, 1, 5, 9, 9, 9, 9, 4];
         assert_eq!(sizes.offsets(&code), [0, 1, 3, 7, 13]);
         assert_eq!(sizes.offsets(&[4, 99, 4]), [0]);
         assert_eq!(sizes.offsets(&[4, 0]), [0]);
-        assert!(BytecodeSizes::new(&[]).is_none());
-        assert!(BytecodeSizes::new(&[1, 0, 1]).is_none());
+        assert!(BytecodeSizes::new(&[], &layout(true)).is_none());
+        assert!(BytecodeSizes::new(&[1, 0, 1], &layout(true)).is_none());
+    }
+
+    #[test]
+    fn older_tables_are_of_ints_and_their_third_bytecode_is_no_prefix() {
+        let ints: Vec<u8> = TABLE.iter().flat_map(|&size| [size, 0, 0, 0]).collect();
+        let sizes = BytecodeSizes::new(&ints, &layout(false)).unwrap();
+        assert_eq!(sizes.offsets(&[2, 3, 0, 5, 9, 9, 4]), [0, 1, 2, 6]);
     }
 }

@@ -165,9 +165,10 @@ impl Heap<'_> {
         let inlining_positions = positions
             .chunks_exact(16)
             .map(|bytes| InliningPosition {
-                position: SourcePosition::unpack(u64::from_le_bytes(
-                    bytes[..8].try_into().expect("8 bytes"),
-                )),
+                position: SourcePosition::unpack(
+                    u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")),
+                    self.layout.position_format,
+                ),
                 function: i32::from_le_bytes(bytes[8..12].try_into().expect("4 bytes")),
             })
             .collect::<Vec<_>>();

@@ -4,7 +4,7 @@
 //! What the build's metadata tells is taken from there; the rest comes from
 //! the few rules below, each with the V8 source file it was read from.
 
-use crate::source_position::TableFormat;
+use crate::source_position::PositionFormat;
 use crate::translation::TranslationFormat;
 use crate::version::Version;
 
@@ -33,8 +33,10 @@ pub struct Layout {
     pub code: CodeLayout,
     /// Where a frame keeps what identifies it.
     pub frame: FrameLayout,
-    /// How source position tables are packed.
-    pub position_format: TableFormat,
+    /// How source positions are written.
+    pub position_format: PositionFormat,
+    /// Where the interpreter keeps where it is.
+    pub interpreter: InterpreterRegisters,
 }
 
 /// Instance types (`Map.instance_type`).
@@ -153,6 +155,9 @@ pub struct BytecodeLayout {
     pub source_position_table: u32,
     /// The first bytecode.
     pub data: u32,
+    /// Whether the bytecodes 2 and 3 are prefixes as well: the debug forms of
+    /// 0 and 1.
+    pub debug_prefixes: bool,
 }
 
 /// Offsets in compiled code: what holds the instructions and what describes
@@ -239,6 +244,17 @@ pub struct FrameLayout {
     pub function: i32,
     pub bytecode_array: i32,
     pub bytecode_offset: i32,
+}
+
+/// The registers that bytecode handlers have their state in, by the numbers
+/// that the machine gives them (`src/codegen/x64/register-x64.h`, before 7.1
+/// `src/x64/macro-assembler-x64.h`). The dispatch table is in r15 always.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterpreterRegisters {
+    /// `kInterpreterBytecodeArrayRegister`
+    pub bytecode_array: u32,
+    /// `kInterpreterBytecodeOffsetRegister`
+    pub bytecode_offset: u32,
 }
 
 /// The layout could not be told.

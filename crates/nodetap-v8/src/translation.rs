@@ -50,6 +50,9 @@ pub struct TranslationFormat {
     operands: &'static [u8],
     /// Whether opcodes are signed variable-length numbers.
     packed_opcodes: bool,
+    /// Whether it is a byte's lowest bit that says whether more follow, not
+    /// its highest.
+    low_continuation: bool,
     /// Opcodes that begin a translation.
     begin: &'static [u8],
     /// Whether the first operand of these is how far back the previous one
@@ -69,10 +72,41 @@ pub struct TranslationFormat {
     match_previous: Option<u8>,
 }
 
+/// `Translation::NumberOfOperandsFor` in `src/deoptimizer.cc` of 6.2.
+const V6_2: TranslationFormat = TranslationFormat {
+    operands: b"2333311211111111111111111",
+    packed_opcodes: true,
+    low_continuation: true,
+    begin: &[0],
+    lookback: false,
+    function: &[1],
+    bytecode_array: false,
+    builtin: &[3],
+    other: &[2, 4, 5, 6, 7],
+    literal: 24,
+    match_previous: None,
+};
+
+/// 6.8: the same in 6.7 and in 7.0.
+const V6_8: TranslationFormat = TranslationFormat {
+    operands: b"3333332111111111111111112",
+    packed_opcodes: true,
+    low_continuation: true,
+    begin: &[0],
+    lookback: false,
+    function: &[1],
+    bytecode_array: false,
+    builtin: &[3, 4],
+    other: &[2, 5, 6],
+    literal: 23,
+    match_previous: None,
+};
+
 /// 10.2, as in `translation-opcode.h` of 10.0.
 const V10: TranslationFormat = TranslationFormat {
     operands: b"2103113131111111115334111112",
     packed_opcodes: true,
+    low_continuation: false,
     begin: &[3],
     lookback: false,
     function: &[18],
@@ -87,6 +121,7 @@ const V10: TranslationFormat = TranslationFormat {
 const V11: TranslationFormat = TranslationFormat {
     operands: b"103311313111112111111115333401111121",
     packed_opcodes: false,
+    low_continuation: false,
     begin: &[2, 3],
     lookback: true,
     function: &[23, 24],
@@ -101,6 +136,7 @@ const V11: TranslationFormat = TranslationFormat {
 const V12: TranslationFormat = TranslationFormat {
     operands: b"5333213432103311111111111111111101111121",
     packed_opcodes: false,
+    low_continuation: false,
     begin: &[12, 13],
     lookback: true,
     function: &[0, 1],
@@ -115,6 +151,7 @@ const V12: TranslationFormat = TranslationFormat {
 const V13: TranslationFormat = TranslationFormat {
     operands: b"643321343331003311101111111111111111101111121",
     packed_opcodes: false,
+    low_continuation: false,
     begin: &[14, 15],
     lookback: true,
     function: &[0, 1],
@@ -130,6 +167,8 @@ impl TranslationFormat {
     /// numbered anew in nearly every version, so none is taken for another.
     pub fn of(version: Version) -> Option<&'static TranslationFormat> {
         match (version.major, version.minor) {
+            (6, 2) => Some(&V6_2),
+            (6, 7..) | (7, 0) => Some(&V6_8),
             (10, 2) => Some(&V10),
             (11, 3) => Some(&V11),
             (12, 4) => Some(&V12),
@@ -150,17 +189,16 @@ impl TranslationFormat {
             since: 0,
             instructions: 0,
         };
-        if !self.begin.contains(&reader.opcode()?) {
+        let begin = reader.opcode()?;
+        if !self.begin.contains(&begin) {
             return None;
         }
         if self.lookback {
             reader.operand()?;
         }
         let count = usize::try_from(Vlq::signed(reader.operand()?)).ok()?;
-        reader.operand()?;
-        if !self.lookback {
-            reader.operand()?;
-        }
+        // How many of them are functions; how much feedback there is to update.
+        reader.skip(self.operands_of(begin)? - 1 - u8::from(self.lookback))?;
         let mut frames = Vec::new();
         let mut opcode = None;
         while frames.len() < count {
@@ -211,6 +249,17 @@ impl TranslationFormat {
     fn operands_of(&self, opcode: u8) -> Option<u8> {
         Some(self.operands.get(usize::from(opcode))? - b'0')
     }
+
+    /// The number at `at`, which is moved behind it.
+    fn number(&self, bytes: &[u8], at: &mut usize) -> Option<u64> {
+        let mut vlq = Vlq::new(bytes.get(*at..)?);
+        let value = match self.low_continuation {
+            true => vlq.unsigned_low(),
+            false => vlq.unsigned(),
+        }?;
+        *at = bytes.len() - vlq.left();
+        Some(value)
+    }
 }
 
 /// Reads a translation instruction by instruction, here or, where it says so,
@@ -256,7 +305,7 @@ impl Reader<'_> {
             for _ in 0..self.since {
                 let skipped = self.opcode_of_previous()?;
                 for _ in 0..self.format.operands_of(skipped)? {
-                    number(self.bytes, &mut self.previous)?;
+                    self.format.number(self.bytes, &mut self.previous)?;
                 }
             }
             self.since = 0;
@@ -264,7 +313,7 @@ impl Reader<'_> {
         }
         if self.format.begin.contains(&byte) {
             // The first operand is how far back the previous one begins.
-            let back = number(self.bytes, &mut self.at.clone())?;
+            let back = self.format.number(self.bytes, &mut self.at.clone())?;
             if back > 0 {
                 self.previous = begin.checked_sub(usize::try_from(back).ok()?)?;
             }
@@ -285,9 +334,9 @@ impl Reader<'_> {
 
     fn operand(&mut self) -> Option<u64> {
         if self.from_previous > 0 {
-            number(self.bytes, &mut self.previous)
+            self.format.number(self.bytes, &mut self.previous)
         } else {
-            number(self.bytes, &mut self.at)
+            self.format.number(self.bytes, &mut self.at)
         }
     }
 
@@ -312,14 +361,6 @@ impl Reader<'_> {
     }
 }
 
-/// The number at `at`, which is moved behind it.
-fn number(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let mut vlq = Vlq::new(bytes.get(*at..)?);
-    let value = vlq.unsigned()?;
-    *at = bytes.len() - vlq.left();
-    Some(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,15 +373,20 @@ mod tests {
         }
     }
 
-    fn all() -> [&'static TranslationFormat; 4] {
-        [&V10, &V11, &V12, &V13]
+    fn all() -> [&'static TranslationFormat; 6] {
+        [&V6_2, &V6_8, &V10, &V11, &V12, &V13]
     }
 
     #[test]
     fn opcodes_agree_with_their_operands() {
         for format in all() {
             let count = |opcode: &u8| format.operands_of(*opcode).unwrap();
-            assert!(format.begin.iter().all(|opcode| count(opcode) == 3));
+            assert!(
+                format
+                    .begin
+                    .iter()
+                    .all(|opcode| (2..=3).contains(&count(opcode)))
+            );
             assert!(format.builtin.iter().all(|opcode| count(opcode) == 3));
             assert!(format.function.iter().all(|opcode| count(opcode) >= 3));
             assert_eq!(count(&format.literal), 1);
@@ -351,6 +397,26 @@ mod tests {
         }
         assert_eq!(TranslationFormat::of(Version::new(12, 9)), None);
         assert_eq!(TranslationFormat::of(Version::new(14, 7)), None);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn frames_of_6_2_and_6_8_are_read() {
+        // Two frames, both of JavaScript: each number's lowest bit says that
+        // more follows, the next one is its sign.
+        let frames = [
+            1 << 2, 7 << 2, 0, 4 << 2, // INTERPRETED_FRAME
+            18 << 2, 1 << 2, // STACK_SLOT
+            1 << 2, 0x15, 0x02, 1 << 2, 0, // at 69
+        ];
+        let old: Vec<u8> = [0, 2 << 2, 2 << 2].into_iter().chain(frames).collect();
+        let new: Vec<u8> = [0, 2 << 2, 2 << 2, 0].into_iter().chain(frames).collect();
+        let expected = [function(0, 7), function(1, 69)];
+        assert_eq!(V6_2.frames(&old, 0).unwrap(), expected);
+        assert_eq!(V6_8.frames(&new, 0).unwrap(), expected);
+        for end in 0..old.len() - 1 {
+            assert_eq!(V6_2.frames(&old[..end], 0), None, "cut off at {end}");
+        }
     }
 
     #[test]

@@ -14,10 +14,22 @@ impl<'a> Vlq<'a> {
 
     /// The next unsigned number; `None` at the end, or where it is cut off.
     pub fn unsigned(&mut self) -> Option<u64> {
+        self.number(|byte| (byte & 0x7f, byte & 0x80 != 0))
+    }
+
+    /// The same where the lowest bit is set where more bytes follow, as in
+    /// translations until V8 8 (`TranslationBuffer::Add` in
+    /// `src/deoptimizer.cc`).
+    pub fn unsigned_low(&mut self) -> Option<u64> {
+        self.number(|byte| (byte >> 1, byte & 1 != 0))
+    }
+
+    fn number(&mut self, split: impl Fn(u8) -> (u8, bool)) -> Option<u64> {
         let mut value = 0;
         for (index, &byte) in self.bytes.iter().enumerate().take(10) {
-            value |= u64::from(byte & 0x7f) << (7 * index).min(63);
-            if byte & 0x80 == 0 {
+            let (bits, more) = split(byte);
+            value |= u64::from(bits) << (7 * index).min(63);
+            if !more {
                 self.bytes = &self.bytes[index + 1..];
                 return Some(value);
             }
@@ -61,6 +73,14 @@ mod tests {
         assert_eq!(bytes.unsigned(), None);
         assert_eq!(bytes.unsigned(), None);
         assert_eq!(Vlq::new(&[0x80; 32]).unsigned(), None);
+    }
+
+    #[test]
+    fn the_continuation_bit_may_be_the_lowest() {
+        let mut bytes = Vlq::new(&[0x0a, 0x01, 0x02, 0xff]);
+        assert_eq!(bytes.unsigned_low(), Some(5));
+        assert_eq!(bytes.unsigned_low(), Some(128));
+        assert_eq!(bytes.unsigned_low(), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) fn bytecode(ask: &Ask<'_>) -> Result<BytecodeLayout, UnknownLayout> {
             32
         },
         data: ask.offset("BytecodeArray", "data")?,
+        // `BYTECODE_LIST` in src/interpreter/bytecodes.h: since 7.0.
+        debug_prefixes: ask.version >= Version::new(7, 0),
     })
 }
 

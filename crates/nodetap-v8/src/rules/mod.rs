@@ -3,9 +3,9 @@
 mod code;
 mod objects;
 
-use crate::layout::{FrameLayout, Layout, UnknownLayout};
+use crate::layout::{FrameLayout, InterpreterRegisters, Layout, UnknownLayout};
 use crate::metadata::Metadata;
-use crate::source_position::TableFormat;
+use crate::source_position::{PositionFormat, TableFormat};
 use crate::version::Version;
 
 /// The versions that the rules below were read for, and tried on: Node.js 18,
@@ -37,6 +37,11 @@ impl Layout {
             return Err(UnknownLayout::Version(version));
         }
         let ask = Ask { version, metadata };
+        let above = if version >= Version::new(8, 9) {
+            -16
+        } else {
+            -8
+        };
         Ok(Layout {
             version,
             types: objects::instance_types(&ask)?,
@@ -51,17 +56,50 @@ impl Layout {
             frame: FrameLayout {
                 context: ask.value("off_fp_context")?,
                 function: ask.value("off_fp_function")?,
-                bytecode_array: ask.value("off_fp_bytecode_array")?,
-                bytecode_offset: ask.value("off_fp_bytecode_offset")?,
+                // The metadata tells these since 10, the number of arguments
+                // precedes them since 8.9 (`InterpreterFrameConstants` in
+                // src/execution/frame-constants.h).
+                bytecode_array: ask.value("off_fp_bytecode_array").unwrap_or(above - 16),
+                bytecode_offset: ask.value("off_fp_bytecode_offset").unwrap_or(above - 24),
             },
-            // `DecodeEntry` in src/codegen/source-position-table.cc: 13.6 has
-            // the one, 14.6 the other.
-            position_format: if version >= Version::new(14, 0) {
-                TableFormat::Flags
-            } else {
-                TableFormat::Signed
-            },
+            position_format: position_format(version),
+            interpreter: interpreter(&ask),
         })
+    }
+}
+
+/// `src/codegen/source-position-table.cc` and `source-position.h`, before 7.1
+/// in `src`.
+fn position_format(version: Version) -> PositionFormat {
+    PositionFormat {
+        // `DecodeEntry`: 13.6 has the one, 14.6 the other.
+        table: if version >= Version::new(14, 0) {
+            TableFormat::Flags
+        } else {
+            TableFormat::Signed
+        },
+        // `PositionTableEntry`: since 8.4 a function's entry has an offset of
+        // its own, before the first bytecode's.
+        start: if version >= Version::new(8, 4) { -1 } else { 0 },
+        // `SourcePosition::IsExternalField`: not yet in 7.0.
+        external_bit: version >= Version::new(7, 8),
+    }
+}
+
+fn interpreter(ask: &Ask<'_>) -> InterpreterRegisters {
+    // The metadata tells these since 9. Before, the array was in r14; 6.2 had
+    // the offset in r12, 6.7 in r9.
+    InterpreterRegisters {
+        bytecode_array: ask
+            .unsigned("InterpreterBytecodeArrayRegister")
+            .unwrap_or(14),
+        bytecode_offset: ask.unsigned("InterpreterBytecodeOffsetRegister").unwrap_or(
+            if ask.version >= Version::new(6, 7) {
+                9
+            } else {
+                12
+            },
+        ),
     }
 }
 
