@@ -4,7 +4,7 @@
 //! linked with, has V8's metadata, whatever it is called; or, where we may not
 //! look into it, if it is called `node`.
 
-mod binary;
+pub(crate) mod binary;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

@@ -8,8 +8,10 @@ use std::path::Path;
 use nodetap_v8::Metadata;
 use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol, ObjectSymbolTable};
+use object::{Endianness, Object, ObjectSection, ObjectSymbol, ObjectSymbolTable, SectionKind};
 use rustc_hash::FxHashMap;
+
+use crate::discover::binary::node_version;
 
 /// What is read of a binary. Addresses are as linked: add where it is loaded.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub struct Image {
     pub version_symbols: FxHashMap<&'static str, u64>,
     /// The address of `node::per_process::metadata`.
     pub node_metadata: Option<u64>,
+    /// Node's version, where it has no such metadata (before 12).
+    pub node_version: Option<String>,
 }
 
 /// An executable segment of a binary.
@@ -179,6 +183,13 @@ impl Image {
         image.builtin_names.sort_unstable();
         image.builtin_names.dedup_by_key(|(address, _)| *address);
         image.metadata = values.into_iter().collect();
+        if image.node_metadata.is_none() && !image.metadata.is_empty() {
+            image.node_version = elf
+                .sections()
+                .filter(|section| section.kind() == SectionKind::ReadOnlyData)
+                .filter_map(|section| node_version(section.data().ok()?))
+                .next();
+        }
         Ok(image)
     }
 }

@@ -113,7 +113,7 @@ impl TargetError {
                 Some("run nodetap as root: sudo nodetap …".to_owned())
             }
             TargetError::UnknownV8 { .. } => {
-                Some("nodetap reads Node.js 18, 20, 22, 24, 25 and 26".to_owned())
+                Some("nodetap reads Node.js 0.10, 0.12, 4, 6, 18, 20, 22, 24, 25 and 26".to_owned())
             }
             TargetError::Image { .. } | TargetError::Io { .. } => None,
         }
@@ -203,7 +203,8 @@ impl Target {
         Ok(Target {
             pid,
             command,
-            node_version: node_version(&memory, &image, bias),
+            node_version: node_version(&memory, &image, bias)
+                .or_else(|| image.node_version.clone()),
             v8_version,
             layout,
             bytecode_sizes,

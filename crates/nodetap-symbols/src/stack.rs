@@ -315,6 +315,10 @@ impl StackNames {
             frames.push(unnamed_code());
             return;
         };
+        if let CodeKind::Stub(name) = code.code.kind {
+            self.top_of_stub(target, native, sample, record, name, frames);
+            return;
+        }
         let offset = (record.pc - code.code.start) as usize;
         let mut top = settled(Top::of(&code.instructions, offset, sample), native);
         // Optimized code says whose it is: another function's frame it did
@@ -346,6 +350,24 @@ impl StackNames {
                 frames.extend(self.js.code_function(target, &code, record.pc, entered));
                 self.resume(target, native, record, return_address, frames);
             }
+        }
+    }
+
+    /// A stub or builtin of V8 before Ignition, which may have a frame of its
+    /// own or none: then it is called by what made the first frame.
+    fn top_of_stub(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        sample: &RawSampleRef<'_>,
+        record: &FrameRecord,
+        name: &str,
+        frames: &mut Vec<Frame>,
+    ) {
+        frames.push(Frame::new(Kind::Builtin, name));
+        if self.is_script_function(target, record) {
+            let caller = self.find_return(target, native, sample, record);
+            self.resume(target, native, record, caller, frames);
         }
     }
 

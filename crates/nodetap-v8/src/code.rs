@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
+use crate::crankshaft::relocation::{self, CodePosition};
 use crate::heap::{Error, Heap, Tagged};
 use crate::source_position::{self, Entry};
 use crate::vlq::Vlq;
@@ -28,6 +29,13 @@ pub enum CodeKind {
     RegExp,
     /// A function of a WebAssembly module
     Wasm,
+    /// Full-codegen, before Ignition
+    Unoptimized,
+    /// Crankshaft, or TurboFan in its place, before Ignition
+    Crankshaft,
+    /// Before Ignition: what no JavaScript function was compiled to, and what
+    /// it is called.
+    Stub(&'static str),
     /// Anything else: builtins on the heap, stubs, wrappers
     Other,
 }
@@ -45,7 +53,8 @@ pub struct Code {
     pub kind: CodeKind,
     /// Its `DeoptimizationData`, in baseline code the `BytecodeArray`.
     pub data: Tagged,
-    /// Its source position table, in baseline code its bytecode offset table.
+    /// Its source position table, in baseline code its bytecode offset table,
+    /// before Ignition its relocation information.
     pub table: Tagged,
 }
 
@@ -161,7 +170,12 @@ impl Heap<'_> {
             kind if kind == kinds.turbofan => CodeKind::Turbofan,
             kind if kind == kinds.regexp => CodeKind::RegExp,
             kind if kind == kinds.wasm_function => CodeKind::Wasm,
-            _ => CodeKind::Other,
+            kind if kind == kinds.unoptimized => CodeKind::Unoptimized,
+            kind if kind == kinds.crankshaft => CodeKind::Crankshaft,
+            kind => match kinds.stubs.get((kind >> kinds.kind_shift) as usize) {
+                Some(name) => CodeKind::Stub(name),
+                None => CodeKind::Other,
+            },
         }
     }
 
@@ -172,6 +186,20 @@ impl Heap<'_> {
     pub fn code_positions(&self, code: &Code) -> Result<Vec<Entry>, Error> {
         let table = self.byte_array(code.table)?;
         Ok(source_position::decode(&table, self.layout.position_format))
+    }
+
+    /// The source positions of code from before Ignition, by offset from its
+    /// start.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn relocated_positions(&self, code: &Code) -> Result<Vec<CodePosition>, Error> {
+        let format = self.layout.code.relocation;
+        let format = format.ok_or(Error::Unbelievable("relocation of a version without"))?;
+        let info = self.byte_array(code.table)?;
+        relocation::positions(&info, format, code.size).ok_or(Error::Unbelievable(
+            "relocation information that does not decode",
+        ))
     }
 
     /// Where the code of each bytecode ends, in bytes from the start of

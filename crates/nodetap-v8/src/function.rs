@@ -2,6 +2,7 @@
 //! called, where it starts.
 
 use crate::heap::{Error, Heap, Tagged};
+use crate::layout::OwnNames;
 
 /// What identifies a function for as long as the process lives: the script it
 /// is in and the number of its literal there. Its address is none: the garbage
@@ -10,7 +11,8 @@ use crate::heap::{Error, Heap, Tagged};
 pub struct FunctionId {
     /// `Script.id`, counted up from 1 in each isolate.
     pub script: i32,
-    /// `SharedFunctionInfo.function_literal_id`, unique in its script.
+    /// `SharedFunctionInfo.function_literal_id`, unique in its script; before
+    /// Ignition `.start_position_and_type`.
     pub literal: i32,
 }
 
@@ -109,6 +111,9 @@ impl Heap<'_> {
     pub fn function(&self, shared: Tagged) -> Result<Function, Error> {
         self.expect_shared(shared)?;
         let script = self.script_of(shared)?;
+        if let Some(names) = &self.layout.shared.own_names {
+            return self.function_with_names(shared, script, names);
+        }
         let name_or_info = self.tagged(shared.field(self.layout.shared.name_or_scope_info)?)?;
         let mut name = None;
         let mut inferred_name = None;
@@ -143,6 +148,36 @@ impl Heap<'_> {
             name: text,
             script,
             start_position,
+        })
+    }
+
+    /// Before Ignition (`SharedFunctionInfo::DebugName` and `start_position` in
+    /// `src/objects-inl.h`).
+    fn function_with_names(
+        &self,
+        shared: Tagged,
+        script: Option<Tagged>,
+        names: &OwnNames,
+    ) -> Result<Function, Error> {
+        let text = |offset: u32| -> Result<String, Error> {
+            let name = self.tagged(shared.field(offset)?)?;
+            if self.is_string(name) {
+                self.name(name)
+            } else {
+                Ok(String::new())
+            }
+        };
+        let mut name = text(self.layout.shared.name_or_scope_info)?;
+        if name.is_empty() {
+            name = text(names.inferred_name)?;
+        }
+        let start = self
+            .memory
+            .u32(shared.field(names.start_position_and_type)?)?;
+        Ok(Function {
+            name,
+            script,
+            start_position: Some(start >> 2),
         })
     }
 

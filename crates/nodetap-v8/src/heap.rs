@@ -91,7 +91,8 @@ impl<'a> Heap<'a> {
     /// The instance type of a heap object.
     pub fn instance_type(&self, object: Tagged) -> Result<u16, Error> {
         let map = self.tagged(object.address()?)?;
-        Ok(self.memory.u16(map.field(self.layout.map_instance_type)?)?)
+        let word = self.memory.u16(map.field(self.layout.map_instance_type)?)?;
+        Ok(word & self.layout.instance_type_mask)
     }
 
     /// Checks that `object` is of instance type `wanted`.

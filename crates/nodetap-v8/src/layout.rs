@@ -4,6 +4,7 @@
 //! What the build's metadata tells is taken from there; the rest comes from
 //! the few rules below, each with the V8 source file it was read from.
 
+use crate::crankshaft::relocation::RelocationFormat;
 use crate::source_position::PositionFormat;
 use crate::translation::TranslationFormat;
 use crate::version::Version;
@@ -19,6 +20,8 @@ pub struct Layout {
     pub strings: StringTags,
     /// `Map.instance_type`
     pub map_instance_type: u32,
+    /// The bits there that are the instance type's.
+    pub instance_type_mask: u16,
     /// `JSFunction.shared`
     pub function_shared: u32,
     /// Offsets in a `SharedFunctionInfo`.
@@ -38,6 +41,9 @@ pub struct Layout {
     /// Where the interpreter keeps where it is.
     pub interpreter: InterpreterRegisters,
 }
+
+/// An instance type that no object has: of what a version does not know.
+pub const NO_TYPE: u16 = u16::MAX;
 
 /// Instance types (`Map.instance_type`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,11 +114,24 @@ pub struct SharedLayout {
     /// `UncompiledData.inferred_name`, `.start_position` (an int32)
     pub uncompiled_inferred_name: u32,
     pub uncompiled_start_position: u32,
+    /// Where it has name and place itself.
+    pub own_names: Option<OwnNames>,
+}
+
+/// Offsets in the `SharedFunctionInfo` of V8 before Ignition (`src/objects.h`);
+/// the name is where others have `name_or_scope_info`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct OwnNames {
+    /// A string where it is inferred.
+    pub inferred_name: u32,
+    /// An int32: the position above two bits that tell the type.
+    pub start_position_and_type: u32,
 }
 
 /// A `ScopeInfo` (`src/objects/scope-info.tq`): which slots there are depends
 /// on its flags and counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ScopeInfoLayout {
     pub flags: u32,
@@ -144,11 +163,17 @@ pub struct ScriptLayout {
     pub column_offset: u32,
     pub line_ends: u32,
     pub id: u32,
-    pub source_url: u32,
+    /// `None` where it is not kept.
+    pub source_url: Option<u32>,
+    /// Where functions written in JavaScript are among V8's own: the type, a
+    /// Smi (`Script::Type` in `src/objects.h`).
+    pub kind: Option<u32>,
+    /// Whether `\r`, U+2028 and U+2029 end no line.
+    pub only_newlines_end_lines: bool,
 }
 
 /// Offsets in a `BytecodeArray` (`src/objects/bytecode-array.tq`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct BytecodeLayout {
     pub length: u32,
@@ -177,7 +202,8 @@ pub struct CodeLayout {
     pub metadata_size: u32,
     pub flags: u32,
     pub deoptimization_or_interpreter_data: u32,
-    /// Baseline code's bytecode offset table, other code's source positions.
+    /// Baseline code's bytecode offset table, other code's source positions;
+    /// before Ignition the relocation information.
     pub position_table: u32,
     /// `KindField` of the flags.
     pub kind_mask: u32,
@@ -185,6 +211,8 @@ pub struct CodeLayout {
     pub deoptimization: DeoptimizationLayout,
     /// `None` where this version's tables are not known.
     pub safepoints: Option<SafepointLayout>,
+    /// How relocation information tells source positions, where it does.
+    pub relocation: Option<RelocationFormat>,
 }
 
 /// The head of a safepoint table (`src/codegen/safepoint-table.h`).
@@ -198,6 +226,9 @@ pub struct SafepointLayout {
     pub maglev_header: u32,
 }
 
+/// A kind that no code has: of what a version does not know.
+pub const NO_KIND: u32 = u32::MAX;
+
 /// Values of `CodeKind` (`src/objects/code-kind.h`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -208,11 +239,19 @@ pub struct CodeKinds {
     pub baseline: u32,
     pub maglev: u32,
     pub turbofan: u32,
+    /// Full-codegen's and Crankshaft's (`Code::Kind` in `src/objects.h`).
+    pub unoptimized: u32,
+    pub crankshaft: u32,
+    /// By how much the kinds are shifted in the flags.
+    pub kind_shift: u32,
+    /// What other code is called, by its kind; empty where V8 has no stubs on
+    /// its heap.
+    pub stubs: &'static [&'static str],
 }
 
 /// Indices in a `DeoptimizationData` array
 /// (`src/objects/deoptimization-data.h`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct DeoptimizationLayout {
     pub frame_translation: u32,

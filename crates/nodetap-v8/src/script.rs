@@ -21,6 +21,9 @@ pub struct Script {
     /// Its path or URL; the name of its `//# sourceURL` where it has no name
     /// of its own (`Script::GetNameOrSourceURL`). Empty where it has neither.
     pub name: String,
+    /// Whether it is V8's own: its builtins written in JavaScript, before
+    /// Ignition.
+    pub is_native: bool,
     /// The line of its first line, 0-based, in what it was taken from.
     line_offset: i32,
     /// The column of its first character, 0-based, on that line.
@@ -80,19 +83,27 @@ impl Heap<'_> {
         let layout = &self.layout.script;
         let id = self.script_id(script)?;
         let mut name = self.string_or_empty(script.field(layout.name)?)?;
-        if name.is_empty() {
-            name = self.string_or_empty(script.field(layout.source_url)?)?;
+        if name.is_empty()
+            && let Some(source_url) = layout.source_url
+        {
+            name = self.string_or_empty(script.field(source_url)?)?;
         }
         let line_ends = match self.cached_line_ends(script)? {
             Some(ends) => ends,
             None => {
                 let source = self.tagged(script.field(layout.source)?)?;
                 if self.is_string(source) {
-                    line_ends(&self.units(source, MAX_SOURCE)?)
+                    let units = self.units(source, MAX_SOURCE)?;
+                    line_ends(&units, layout.only_newlines_end_lines)
                 } else {
                     Vec::new()
                 }
             }
+        };
+        let is_native = match layout.kind {
+            // `Script::TYPE_NATIVE` in src/objects.h
+            Some(kind) => self.smi(script.field(kind)?)? == 0,
+            None => false,
         };
         // Read again: the memory may have been given to another script
         // between the reads above.
@@ -102,6 +113,7 @@ impl Heap<'_> {
         Ok(Script {
             id,
             name,
+            is_native,
             line_offset: self.smi(script.field(layout.line_offset)?)?,
             column_offset: self.smi(script.field(layout.column_offset)?)?,
             line_ends,
@@ -138,11 +150,13 @@ impl Heap<'_> {
 
 /// The position of the end of each line: of its line terminator, or of the
 /// source's end (`String::CalculateLineEnds` in `src/objects/string.cc`).
-fn line_ends(source: &[u16]) -> Vec<u32> {
+fn line_ends(source: &[u16], only_newlines: bool) -> Vec<u32> {
     let mut ends = Vec::new();
     for (position, &unit) in source.iter().enumerate() {
         let ends_line = match unit {
-            0x0a | 0x2028 | 0x2029 => true,
+            0x0a => true,
+            _ if only_newlines => false,
+            0x2028 | 0x2029 => true,
             // The pair \r\n ends a line once, at the \n.
             0x0d => source.get(position + 1) != Some(&0x0a),
             _ => false,
@@ -166,7 +180,8 @@ mod tests {
             name: String::new(),
             line_offset,
             column_offset,
-            line_ends: line_ends(&units),
+            is_native: false,
+            line_ends: line_ends(&units, false),
         }
     }
 
@@ -189,6 +204,12 @@ mod tests {
         assert_eq!(at(&script, 12), Some((6, 1)));
         assert_eq!(at(&script, 13), Some((6, 2)));
         assert_eq!(at(&script, 14), None);
+    }
+
+    #[test]
+    fn old_versions_know_newlines_only() {
+        let units: Vec<u16> = "a\nbb\r\nc\rd\u{2028}e".encode_utf16().collect();
+        assert_eq!(line_ends(&units, true), [1, 5, 10]);
     }
 
     #[test]

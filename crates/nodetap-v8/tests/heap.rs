@@ -49,7 +49,7 @@ fn every_build_has_the_offsets_that_its_live_objects_have() {
             layout.shared.script,
             layout.shared.function_literal_id,
             layout.script.id,
-            layout.script.source_url,
+            layout.script.source_url.unwrap_or(0),
             layout.bytecode.source_position_table,
             layout.bytecode.data,
             layout.code.flags,

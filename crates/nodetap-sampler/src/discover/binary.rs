@@ -130,12 +130,28 @@ fn is_constant(section: &elf::SectionHeader64<Endianness>, endian: Endianness) -
 
 /// `v24.21.0` of the string `node.js/v24.21.0`, by which Node.js calls itself
 /// in what it writes for others (traces, for one).
-fn node_version(constants: &[u8]) -> Option<String> {
+///
+/// Before 8 it did not: there it is the only string that could be the version,
+/// which `process.version` is made from. The linker may have made that the end
+/// of 0.10's `node v0.10.48`.
+pub(crate) fn node_version(constants: &[u8]) -> Option<String> {
     const PREFIX: &[u8] = b"\0node.js/";
-    memmem::find_iter(constants, PREFIX).find_map(|at| {
+    let known = memmem::find_iter(constants, PREFIX).find_map(|at| {
         let version = string_at(constants, at + PREFIX.len())?;
         let digits = version.strip_prefix('v')?;
         is_version(digits, 3).then(|| version.to_owned())
+    });
+    known.or_else(|| {
+        let mut found = [&b"\0v"[..], b"\0node v"].into_iter().flat_map(|before| {
+            memmem::find_iter(constants, before).filter_map(|at| {
+                let version = string_at(constants, at + before.len() - 1)?;
+                let numbers = version.strip_prefix('v')?;
+                let is_old = matches!(numbers.split('.').next(), Some(major) if major.len() == 1 && major < "8");
+                (is_old && is_numbers(numbers, 3)).then_some(version)
+            })
+        });
+        let version = found.next()?;
+        found.all(|other| other == version).then(|| version.to_owned())
     })
 }
 
@@ -187,6 +203,16 @@ mod tests {
             node_version(b"\0node.js/v25.0.0-nightly20250101abcdef\0").as_deref(),
             Some("v25.0.0-nightly20250101abcdef")
         );
+    }
+
+    #[test]
+    fn before_8_the_version_stands_alone() {
+        let version = |constants| node_version(constants);
+        assert_eq!(version(b"\0vx\0v6.17.1\0v8\0").as_deref(), Some("v6.17.1"));
+        assert_eq!(version(b"\0node v0.10.48\0").as_deref(), Some("v0.10.48"));
+        assert_eq!(version(b"\0v4.9.1\0v1.2.3\0"), None);
+        assert_eq!(version(b"\0v10.9.1\0"), None);
+        assert_eq!(version(b"\0v4.9.1-rc\0"), None);
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub struct ProcessConfig {
     pub function_shared: u32,
     /// `SharedFunctionInfo.script`
     pub shared_script: u32,
-    /// `SharedFunctionInfo.function_literal_id` (an int32)
+    /// `SharedFunctionInfo.function_literal_id` (an int32), before Ignition
+    /// `.start_position_and_type`: at least 8 and less than 128 bytes behind
+    /// `script`.
     pub shared_literal_id: u32,
     /// `Script.id` (a Smi)
     pub script_id: u32,

@@ -11,9 +11,9 @@
 /* Remembered within one sample, while the thread stands still. */
 #define SEEN_FUNCTIONS 16
 #define SEEN_SCRIPTS 4
-/* From SharedFunctionInfo.script to behind its function_literal_id: the fields
- * lie within so many bytes (a power of two) in every V8. */
-#define SHARED_WINDOW 64
+/* From SharedFunctionInfo.script to its function_literal_id: less than so many
+ * bytes (a power of two) in every V8. */
+#define SHARED_WINDOW 128
 /* The stack is read in pieces of this size (a power of two) and walked inside. */
 #define WINDOW 1024
 /* What is read of a frame: the words from fp - 48 up to its return address. */
@@ -81,7 +81,7 @@ struct scratch {
     uint64_t sample;
     struct seen_function functions[SEEN_FUNCTIONS];
     struct seen_script scripts[SEEN_SCRIPTS];
-    uint8_t shared_bytes[2 * SHARED_WINDOW];
+    uint8_t shared_bytes[SHARED_WINDOW + 8];
     uint64_t window[(WINDOW + FRAME_BYTES) / 8];
 };
 
@@ -172,7 +172,7 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
         uint64_t distance = config->shared_literal_id - config->shared_script;
         FORGET(distance);
         distance &= SHARED_WINDOW - 1;
-        if (probe_read_user(scratch->shared_bytes, SHARED_WINDOW,
+        if (probe_read_user(scratch->shared_bytes, distance + sizeof(literal_id),
                             shared - 1 + config->shared_script) == 0) {
             script = *(uint64_t *)scratch->shared_bytes;
             literal_id = *(uint32_t *)(scratch->shared_bytes + distance);

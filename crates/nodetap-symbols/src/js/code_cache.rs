@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::{Code, CodeKind};
+use nodetap_v8::crankshaft::relocation::CodePosition;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -56,6 +57,10 @@ pub enum Details {
         /// The bytecodes' offsets, in order; empty where they aren't known.
         offsets: Vec<u32>,
     },
+    /// Full-codegen's code: source positions by offset.
+    Unoptimized(Vec<CodePosition>),
+    /// Crankshaft's code.
+    Crankshaft,
     /// Code of no JavaScript function, or one that could not be read.
     Other,
 }
@@ -190,6 +195,8 @@ fn details(
                 None => Vec::new(),
             },
         },
-        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Other => Details::Other,
+        CodeKind::Unoptimized => Details::Unoptimized(heap.relocated_positions(code)?),
+        CodeKind::Crankshaft => Details::Crankshaft,
+        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Stub(_) | CodeKind::Other => Details::Other,
     })
 }

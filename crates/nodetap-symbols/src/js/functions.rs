@@ -86,6 +86,13 @@ pub struct ScriptInfo {
     pub file: Option<Arc<str>>,
 }
 
+impl ScriptInfo {
+    /// Whether it is V8's own.
+    pub fn is_native(&self) -> bool {
+        self.script.is_native
+    }
+}
+
 /// How often a function is tried to be read.
 const MAX_FAILURES: u32 = 3;
 

@@ -21,6 +21,7 @@ use nodetap_profile::{Frame, Kind, Tier};
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
+use nodetap_v8::crankshaft::relocation::{CodePosition, position_before};
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 
 use bytecode_positions::BytecodePositions;
@@ -170,11 +171,7 @@ impl JsNames {
         let offset = (pc - code.code.start) as u32;
         match &code.details {
             Details::Baseline { ends, offsets } => {
-                // A return address is the end of the call's code or after.
-                let end = match kind {
-                    PcKind::Return => offset,
-                    PcKind::Own => offset + 1,
-                };
+                let end = before(offset, kind);
                 let key = FunctionKey::of_record(record);
                 let array = Tagged(record.bytecode_array);
                 let position = key
@@ -185,12 +182,21 @@ impl JsNames {
                 let frames = self.optimized(target, record, (&code, optimized), offset, kind);
                 Some(frames)
             }
-            Details::Other if code.code.kind == CodeKind::RegExp => {
-                Some(vec![Frame::new(Kind::Pseudo, "(regexp)")])
+            Details::Unoptimized(positions) => {
+                let position = position_before(positions, before(offset, kind));
+                Some(vec![self.js_frame(
+                    &heap,
+                    record,
+                    position,
+                    Tier::Unoptimized,
+                )])
             }
-            Details::Other => {
-                tier(code.code.kind).map(|tier| vec![self.js_frame(&heap, record, None, tier)])
-            }
+            Details::Crankshaft => Some(vec![self.js_frame(&heap, record, None, Tier::Optimized)]),
+            Details::Other => match code.code.kind {
+                CodeKind::RegExp => Some(vec![Frame::new(Kind::Pseudo, "(regexp)")]),
+                CodeKind::Stub(name) => Some(vec![Frame::new(Kind::Builtin, name)]),
+                kind => tier(kind).map(|tier| vec![self.js_frame(&heap, record, None, tier)]),
+            },
         }
     }
 
@@ -330,6 +336,11 @@ impl JsNames {
             Details::Baseline { .. } if code.code.data.0 == record.bytecode_array => {
                 Some(self.function(target, record)?.id)
             }
+            Details::Unoptimized(_) | Details::Crankshaft => {
+                let function = self.function(target, record)?;
+                let heap = Heap::new(&target.memory, &target.layout);
+                is_newest(&heap, Tagged(record.shared), &code).then_some(function.id)
+            }
             _ => None,
         }
     }
@@ -356,8 +367,32 @@ impl JsNames {
                 .baseline_function(&heap, code, ends, offsets, offset, entered)
                 .into_iter()
                 .collect(),
-            Details::Other => Vec::new(),
+            Details::Unoptimized(positions) => self
+                .unoptimized_function(&heap, code, positions, offset, entered)
+                .into_iter()
+                .collect(),
+            Details::Crankshaft | Details::Other => Vec::new(),
         }
+    }
+
+    fn unoptimized_function(
+        &mut self,
+        heap: &Heap<'_>,
+        code: &CachedCode,
+        positions: &[CodePosition],
+        offset: u32,
+        entered: Tagged,
+    ) -> Option<Frame> {
+        let shared = heap.shared_of(entered).ok()?;
+        if !is_newest(heap, shared, code) {
+            return None;
+        }
+        let key = FunctionKey::at(heap, shared).ok()??;
+        let function = self.functions.get(heap, key)?;
+        // Before the first position: the prologue.
+        let position = position_before(positions, offset + 1).or(function.start);
+        let tier = Some(Tier::Unoptimized);
+        Some(function_frame(&function, position, tier, false))
     }
 
     fn baseline_function(
@@ -375,10 +410,9 @@ impl JsNames {
         let mut candidates = self.bytecode.functions_of(code.code.data);
         candidates.extend(entered.ok().flatten());
         // The function whose newest code this is.
-        let key = candidates.into_iter().find(|key| {
-            let data = key.shared().field(heap.layout.shared.function_data);
-            data.and_then(|data| heap.tagged(data)) == Ok(code.code.object)
-        })?;
+        let key = candidates
+            .into_iter()
+            .find(|key| is_newest(heap, key.shared(), code))?;
         let function = self.functions.get(heap, key)?;
         let position = self.baseline_position(heap, ends, offsets, offset + 1, code.code.data, key);
         let tier = Some(Tier::Baseline);
@@ -392,12 +426,28 @@ impl Default for JsNames {
     }
 }
 
+/// The end of what `pc_offset` stands for: a return address is the end of the
+/// call's code or after.
+fn before(pc_offset: u32, kind: PcKind) -> u32 {
+    match kind {
+        PcKind::Return => pc_offset,
+        PcKind::Own => pc_offset.saturating_add(1),
+    }
+}
+
+/// Whether `code` is what the function of `shared` has been compiled to.
+fn is_newest(heap: &Heap<'_>, shared: Tagged, code: &CachedCode) -> bool {
+    let data = shared.field(heap.layout.shared.function_data);
+    data.and_then(|data| heap.tagged(data)) == Ok(code.code.object)
+}
+
 fn tier(kind: CodeKind) -> Option<Tier> {
     match kind {
         CodeKind::Baseline => Some(Tier::Baseline),
         CodeKind::Maglev => Some(Tier::Maglev),
-        CodeKind::Turbofan => Some(Tier::Optimized),
-        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Other => None,
+        CodeKind::Turbofan | CodeKind::Crankshaft => Some(Tier::Optimized),
+        CodeKind::Unoptimized => Some(Tier::Unoptimized),
+        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Stub(_) | CodeKind::Other => None,
     }
 }
 
@@ -407,7 +457,12 @@ fn function_frame(
     tier: Option<Tier>,
     inlined: bool,
 ) -> Frame {
-    let Some(script) = &function.script else {
+    // Before Ignition, V8's builtins that are written in JavaScript have one.
+    let script = function
+        .script
+        .as_ref()
+        .filter(|script| !script.is_native());
+    let Some(script) = script else {
         return Frame::new(Kind::Builtin, function.name.clone());
     };
     Frame {

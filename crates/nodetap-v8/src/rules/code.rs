@@ -2,7 +2,8 @@
 
 use super::{Ask, SPLIT_CODE, TRUSTED_OBJECTS};
 use crate::layout::{
-    BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, SafepointLayout, UnknownLayout,
+    BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, NO_KIND, SafepointLayout,
+    UnknownLayout,
 };
 use crate::translation::TranslationFormat;
 use crate::version::Version;
@@ -42,6 +43,10 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         baseline,
         maglev: baseline + 1,
         turbofan: baseline + 2,
+        unoptimized: NO_KIND,
+        crankshaft: NO_KIND,
+        kind_shift: 0,
+        stubs: &[],
     };
     // The metadata tells these since 11; before, `class DeoptimizationData` in
     // src/objects/code.h.
@@ -110,6 +115,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             kinds,
             deoptimization,
             safepoints,
+            relocation: None,
         });
     }
     if !trusted {
@@ -130,6 +136,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             kinds,
             deoptimization,
             safepoints,
+            relocation: None,
         });
     }
     Ok(CodeLayout {
@@ -147,5 +154,6 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         kinds,
         deoptimization,
         safepoints,
+        relocation: None,
     })
 }

@@ -1,6 +1,7 @@
 //! The layout of a build, from its metadata and what the metadata leaves out.
 
 mod code;
+mod crankshaft;
 mod objects;
 
 use crate::layout::{FrameLayout, InterpreterRegisters, Layout, UnknownLayout};
@@ -33,10 +34,13 @@ impl Layout {
     /// Where no rules are known for `version`, or the metadata lacks what
     /// every known version has.
     pub fn new(version: Version, metadata: &Metadata) -> Result<Layout, UnknownLayout> {
+        let ask = Ask { version, metadata };
+        if crankshaft::KNOWN.contains(&version) {
+            return crankshaft::layout(&ask);
+        }
         if !KNOWN.contains(&version) {
             return Err(UnknownLayout::Version(version));
         }
-        let ask = Ask { version, metadata };
         let above = if version >= Version::new(8, 9) {
             -16
         } else {
@@ -47,6 +51,7 @@ impl Layout {
             types: objects::instance_types(&ask)?,
             strings: objects::string_tags(&ask)?,
             map_instance_type: ask.offset("Map", "instance_type")?,
+            instance_type_mask: u16::MAX,
             function_shared: ask.offset("JSFunction", "shared")?,
             shared: objects::shared(&ask)?,
             scope_info: objects::scope_info(&ask)?,

@@ -94,6 +94,7 @@ pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         function_literal_id: ask.offset(class, "flags")? + 4,
         uncompiled_inferred_name: ask.offset("UncompiledData", "inferred_name")?,
         uncompiled_start_position: ask.offset("UncompiledData", "start_position")?,
+        own_names: None,
     })
 }
 
@@ -144,12 +145,16 @@ pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
         // After the id: eval_from_shared_…, eval_from_position, the functions'
         // SharedFunctionInfos, since 11 compiled_lazy_function_positions,
         // flags, source_url.
-        source_url: match ask
-            .metadata
-            .offset("Script", "compiled_lazy_function_positions")
-        {
-            Some(offset) => offset + 16,
-            None => line_ends + 48,
-        },
+        source_url: Some(
+            match ask
+                .metadata
+                .offset("Script", "compiled_lazy_function_positions")
+            {
+                Some(offset) => offset + 16,
+                None => line_ends + 48,
+            },
+        ),
+        kind: None,
+        only_newlines_end_lines: false,
     })
 }
