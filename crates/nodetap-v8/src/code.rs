@@ -12,9 +12,9 @@ use crate::vlq::Vlq;
 /// of bytecode (`max_optimized_bytecode_size`).
 const MAX_SCAN: u64 = 1 << 20;
 
-/// Bytes of a `Code` object that all its fields of interest are in; at least
-/// that many follow its start in every version.
-const CODE_HEADER: usize = 64;
+/// Bytes of a `Code` object that all its fields of interest are in, in any
+/// version.
+const CODE_HEADER: usize = 96;
 
 /// What compiled a piece of code (`src/objects/code-kind.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,8 +139,15 @@ impl Heap<'_> {
         self.expect(object, self.layout.types.code, "a Code")?;
         // All at once: this is asked often.
         let address = object.address()?;
+        let last = layout
+            .flags
+            .max(layout.instruction_size)
+            .max(layout.instruction_start.map_or(0, |start| start + 4));
         let mut header = [0; CODE_HEADER];
-        self.memory.read(address, &mut header)?;
+        let used = header
+            .get_mut(..last as usize + 4)
+            .ok_or(Error::Unbelievable("a Code larger than any"))?;
+        self.memory.read(address, used)?;
         let u32_at = |offset: u32| -> u32 {
             let at = offset as usize;
             u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"))

@@ -203,9 +203,9 @@ impl EbpfSampler {
                 possible: self.room,
             });
         }
-        // One read takes in both, `SHARED_WINDOW` bytes of `walk.bpf.c`.
+        // One read takes in both: `SHARED_WINDOW` of `walk.bpf.c`.
         let apart = config.shared_literal_id.wrapping_sub(config.shared_script);
-        if config.has_v8 != 0 && !(8..=28).contains(&apart) {
+        if config.has_v8 != 0 && !(8..128).contains(&apart) {
             return Err(Error::Layout(format!(
                 "SharedFunctionInfo has its script at {} and its literal id at {}",
                 config.shared_script, config.shared_literal_id
