@@ -211,7 +211,7 @@ fn what_is_asked_for_must_be_possible() {
     let apart = ProcessConfig {
         has_v8: 1,
         shared_script: 32,
-        shared_literal_id: 64,
+        shared_literal_id: 160,
         ..native(1)
     };
     match sampler.add_process(2, &apart) {
