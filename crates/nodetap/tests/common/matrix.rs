@@ -24,10 +24,11 @@ impl Node {
     }
 }
 
-/// A test that runs on every version since some major one.
+/// A test that runs on every version since some major one, or on those before another.
 pub struct Test {
     name: String,
     since: u32,
+    before: u32,
     check: Arc<dyn Fn(&Node) + Send + Sync>,
 }
 
@@ -37,7 +38,16 @@ impl Test {
         Test {
             name: name.to_owned(),
             since,
+            before: u32::MAX,
             check: Arc::new(check),
+        }
+    }
+
+    /// The same, on versions before `major` only.
+    pub fn before(self, major: u32) -> Test {
+        Test {
+            before: major,
+            ..self
         }
     }
 }
@@ -68,8 +78,15 @@ pub fn main(tests: impl IntoIterator<Item = Test>) -> ExitCode {
     let arguments = Arguments::from_args();
     let nodes = nodes();
     let mut trials = Vec::new();
-    for Test { name, since, check } in tests {
-        for node in nodes.iter().filter(|node| node.major() >= since) {
+    for Test {
+        name,
+        since,
+        before,
+        check,
+    } in tests
+    {
+        let range = since..before;
+        for node in nodes.iter().filter(|node| range.contains(&node.major())) {
             let (node, check) = (node.clone(), check.clone());
             let name = format!("node_{}::{name}", node.version);
             trials.push(Trial::test(name, move || {
