@@ -22,15 +22,13 @@ enum Mode {
     Unoptimized,
     /// As it comes: the chain is called once, the spinner gets hot.
     Cold,
-    /// The chain ran until it had been optimized.
-    Warm,
 }
 
 impl Mode {
     fn flags(self) -> &'static [&'static str] {
         match self {
             Mode::Unoptimized => &["--nocrankshaft"],
-            Mode::Cold | Mode::Warm => &[],
+            Mode::Cold => &[],
         }
     }
 
@@ -41,7 +39,6 @@ impl Mode {
         let fits = match self {
             Mode::Unoptimized => tiers.all(is("unoptimized")),
             Mode::Cold => tiers.any(is("unoptimized")),
-            Mode::Warm => tiers.any(is("optimized")),
         };
         assert!(
             fits,
@@ -166,9 +163,6 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
     if calling {
         arguments.push("--calling");
     }
-    if mode == Mode::Warm {
-        arguments.push("--warm");
-    }
     let script = "oracle_es5/main.js";
     let mut target = Target::start(&node.version, mode.flags(), script, &arguments);
     let mut truth: Vec<TrueFrame> = serde_json::from_str(&target.line()).expect("call sites");
@@ -209,7 +203,7 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
 }
 
 fn main() -> std::process::ExitCode {
-    use Mode::{Cold, Unoptimized, Warm};
+    use Mode::{Cold, Unoptimized};
     // Name, how the chain is entered, the chain, the mode, whether the spinner calls.
     let cases = [
         ("kinds_unoptimized", "main", "kinds", Unoptimized, false),
