@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::{Frame, Kind, Process};
+use crate::{Frame, Kind, Position, Process};
 
 /// How many characters of a function's name are shown.
 const MAX_FUNCTION: usize = 500;
@@ -24,6 +24,22 @@ const MAX_COMMAND: usize = 100;
 /// blank at its ends; what is too long is cut with `…` (a name at its end, a path in its
 /// middle, because its end tells most).
 pub fn frame_label(frame: &Frame) -> String {
+    label(
+        frame,
+        frame.function_position.map(|position| Position {
+            column: None,
+            ..position
+        }),
+    )
+}
+
+/// The same with the line and column where the frame was executing, as far as they are
+/// known: `function script:line:column`.
+pub fn executing_label(frame: &Frame) -> String {
+    label(frame, frame.position)
+}
+
+fn label(frame: &Frame, position: Option<Position>) -> String {
     let mut label = String::new();
     let function = trim(&frame.function);
     match (function.is_empty(), frame.kind) {
@@ -39,8 +55,11 @@ pub fn frame_label(frame: &Frame) -> String {
     if !file.is_empty() {
         label.push(' ');
         push_visible(&mut label, &cut_middle(file, MAX_FILE));
-        if let Some(position) = frame.function_position {
+        if let Some(position) = position {
             let _ = write!(label, ":{}", position.line);
+            if let Some(column) = position.column {
+                let _ = write!(label, ":{column}");
+            }
         }
     }
     label
@@ -139,7 +158,6 @@ fn nth_char(text: &str, n: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Position;
 
     fn js(function: &str, file: Option<&str>, line: u32) -> Frame {
         Frame {
@@ -153,6 +171,10 @@ mod tests {
     #[test]
     fn a_label_says_what_is_known() {
         assert_eq!(frame_label(&js("f", Some("/a/b.js"), 3)), "f /a/b.js:3");
+        assert_eq!(
+            executing_label(&js("f", Some("/a/b.js"), 3)),
+            "f /a/b.js:99:9"
+        );
         assert_eq!(frame_label(&js("f", Some("/a/b.js"), 0)), "f /a/b.js");
         assert_eq!(frame_label(&js("f", None, 3)), "f");
         assert_eq!(frame_label(&js("f", Some(""), 3)), "f");

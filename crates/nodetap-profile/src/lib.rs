@@ -19,6 +19,7 @@
 //! This crate knows neither V8 nor Linux: whoever takes and names the stacks has already
 //! turned addresses into frames.
 
+pub mod dump;
 pub mod formats;
 mod frame;
 mod label;
@@ -28,9 +29,10 @@ mod stacks;
 mod testing;
 mod tree;
 
+pub use dump::{Dump, ThreadDump};
 pub use formats::Format;
 pub use frame::{Frame, Kind, Position, Tier};
-pub use label::{frame_label, process_label, visible};
+pub use label::{executing_label, frame_label, process_label, visible};
 pub use profile::{Metadata, Process, Profile, Sample, Thread, ThreadId};
 pub use stacks::{FrameId, StackId};
 pub use tree::{CallTree, Label, Node};

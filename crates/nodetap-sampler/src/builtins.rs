@@ -120,6 +120,13 @@ impl Builtins {
         self.linked.start.wrapping_add(self.bias)..self.linked.end.wrapping_add(self.bias)
     }
 
+    /// Everywhere that they are known to be.
+    pub fn places(&self) -> Vec<Range<u64>> {
+        let copies = self.copies.borrow();
+        let copies = copies.found.iter().map(|(range, _)| range.clone());
+        std::iter::once(self.in_binary()).chain(copies).collect()
+    }
+
     /// The name of the builtin with number `id`, if V8 laid them out in the
     /// order of their numbers, as it does unless it was built with a profile
     /// (`EmbeddedData::NewFromIsolate` in `src/snapshot/embedded/embedded-data.cc`).

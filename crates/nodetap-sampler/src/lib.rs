@@ -10,5 +10,6 @@ pub mod discover;
 pub mod ebpf;
 pub mod image;
 pub mod memory;
+pub mod ptrace;
 pub mod raw;
 pub mod target;

@@ -23,4 +23,4 @@ pub mod stack;
 mod symbolizer;
 pub mod view;
 
-pub use symbolizer::{Options, Symbolizer};
+pub use symbolizer::{NamedStack, Options, Symbolizer};

@@ -13,7 +13,7 @@ use crate::complete::Starts;
 use crate::js::PcKind;
 use crate::kernel::KernelNames;
 use crate::native::{NativeNames, Pc};
-use crate::roles::ThreadRole;
+use crate::roles::{Role, ThreadRole};
 use crate::stack::{Context, NativeCode, StackNames};
 use crate::view::View;
 
@@ -35,6 +35,17 @@ pub struct Symbolizer {
     frames: Vec<FrameId>,
 }
 
+/// One thread's stack, named.
+#[derive(Clone, Debug)]
+pub struct NamedStack {
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// Whether the thread's first frame is among them.
+    pub complete: bool,
+    /// What the thread is for, where that is known: `(v8 worker)`.
+    pub role: Option<&'static str>,
+}
+
 /// What is known of one process.
 struct ProcessNames {
     stacks: StackNames,
@@ -43,6 +54,7 @@ struct ProcessNames {
     threads: FxHashMap<u32, KnownThread>,
 }
 
+#[derive(Clone)]
 struct KnownThread {
     id: ThreadId,
     role: ThreadRole,
@@ -93,9 +105,46 @@ impl Symbolizer {
         time: Duration,
         profile: &mut Profile,
     ) {
-        let Some(names) = self.processes.get_mut(&target.pid) else {
+        let Some((thread, complete)) = self.name(target, sample, profile) else {
             return;
         };
+        let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
+        let view = View::of(self.options, &named, &thread.role);
+        let pseudo = view.pseudo().cloned();
+        let pseudo = pseudo.map(|name| profile.intern_frame(Frame::new(Kind::Pseudo, name)));
+        let stack = profile.intern_stack(view.frames(&self.frames, pseudo));
+        let metadata = &mut profile.metadata;
+        metadata.truncated += u64::from(sample.truncated);
+        metadata.incomplete += u64::from(!complete && !sample.truncated);
+        profile.add_sample(time.as_micros() as u64, thread.id, stack);
+    }
+
+    /// Names every frame of `sample`, for whom nothing is to be left out. The
+    /// frames are kept in `profile`, and nothing else.
+    pub fn stack(
+        &mut self,
+        target: &Target,
+        sample: &RawSampleRef<'_>,
+        profile: &mut Profile,
+    ) -> Option<NamedStack> {
+        let (thread, complete) = self.name(target, sample, profile)?;
+        let frames = self.frames.iter().map(|&id| profile.frame(id).clone());
+        Some(NamedStack {
+            frames: frames.collect(),
+            complete,
+            role: thread.role.role().map(Role::label),
+        })
+    }
+
+    /// Names all frames of `sample` into `self.frames`. Tells whose they are,
+    /// and whether the thread's first one is among them.
+    fn name(
+        &mut self,
+        target: &Target,
+        sample: &RawSampleRef<'_>,
+        profile: &mut Profile,
+    ) -> Option<(KnownThread, bool)> {
+        let names = self.processes.get_mut(&target.pid)?;
         let main_name = &names.main_name;
         let thread = names.threads.entry(sample.tid).or_insert_with(|| {
             // A thread that is gone already has no name any more.
@@ -125,23 +174,16 @@ impl Symbolizer {
         };
         names.stacks.name(&mut context, sample, &mut self.frames);
 
-        let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
-        if named.iter().any(|frame| frame.kind == Kind::Js) {
+        let is_js = |&id: &FrameId| profile.frame(id).kind == Kind::Js;
+        if self.frames.iter().any(is_js) {
             thread.role.saw_javascript();
         }
         let role = &mut thread.role;
-        let complete = sample.truncated
-            || names
+        let complete = !sample.truncated
+            && names
                 .starts
                 .reached(&mut self.native, target.pid, sample.frames, role);
-        let view = View::of(self.options, &named, role);
-        let pseudo = view.pseudo().cloned();
-        let pseudo = pseudo.map(|name| profile.intern_frame(Frame::new(Kind::Pseudo, name)));
-        let stack = profile.intern_stack(view.frames(&self.frames, pseudo));
-        let metadata = &mut profile.metadata;
-        metadata.truncated += u64::from(sample.truncated);
-        metadata.incomplete += u64::from(!complete);
-        profile.add_sample(time.as_micros() as u64, thread.id, stack);
+        Some((thread.clone(), complete))
     }
 
     /// Whether the kernel hides its functions' names from this user.

@@ -20,7 +20,7 @@ use std::process::{ExitCode, exit};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use commands::{doctor, ps, record, sample};
+use commands::{doctor, dump, ps, record, sample};
 
 /// A profiler for running Node.js processes: nothing to install in them, no
 /// flag to start them with, no restart.
@@ -40,6 +40,8 @@ Examples:
     sudo nodetap sample 4711 text 10
   A flame graph of it, for a browser
     sudo nodetap record -p 4711 -d 10 -o out.svg
+  What does it do at this moment, or wait for?
+    sudo nodetap dump -p 4711
   Why does it not work here?
     nodetap doctor
 
@@ -51,6 +53,8 @@ enum Command {
     Sample(sample::Arguments),
     /// Sample processes, with all options
     Record(record::Arguments),
+    /// Print the stack of every thread, once, now
+    Dump(dump::Arguments),
     /// List the Node.js processes of this machine
     Ps(ps::Arguments),
     /// Tell what this machine and user allow
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
         Command::Ps(arguments) => ps::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

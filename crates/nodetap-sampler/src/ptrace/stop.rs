@@ -1,0 +1,207 @@
+//! Stopping every thread of a process, and letting all of them go again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::sys::{self, State, Status};
+
+/// How long to wait for a thread that could run but has no CPU.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long for one that the kernel does not let stop, such as one that waits
+/// for a disk: all others stand still meanwhile.
+const PATIENCE_WITH_THE_KERNEL: Duration = Duration::from_millis(20);
+/// How often new threads are looked for: each time those that could have
+/// started them stand still already.
+const ROUNDS: u32 = 32;
+
+/// The threads of a process that stand still. They run again when this is
+/// dropped, each with the signal that it was about to get.
+///
+/// The kernel takes ptrace requests from the thread only that began to trace:
+/// all of this belongs to one thread of ours. When that ends, in whichever way,
+/// the kernel lets go of every thread that is left.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    pid: u32,
+    threads: BTreeMap<u32, Thread>,
+}
+
+/// One thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Thread {
+    /// It was asked to stop.
+    Asked,
+    /// It stands still, and has this signal to get.
+    Still { signal: i32 },
+    /// The kernel does not let it stop.
+    Unstoppable,
+    /// It has ended.
+    Ended,
+}
+
+impl Stopped {
+    /// Stops every thread of process `pid`.
+    pub fn stop(pid: u32) -> Result<Stopped, Error> {
+        let mut stopped = Stopped {
+            pid,
+            threads: BTreeMap::new(),
+        };
+        for _ in 0..ROUNDS {
+            let asked = stopped.ask_new_threads()?;
+            if asked == 0 {
+                break;
+            }
+            stopped.wait();
+        }
+        let alive = |thread: &Thread| *thread != Thread::Ended;
+        if !stopped.threads.values().any(alive) {
+            return Err(Error::Ended { pid });
+        }
+        Ok(stopped)
+    }
+
+    /// The threads that have not ended, the main thread first, and the state
+    /// of those that stand still.
+    pub fn threads(&self) -> Vec<(u32, Option<State>)> {
+        let mut threads: Vec<(u32, Option<State>)> = self
+            .threads
+            .iter()
+            .filter_map(|(&tid, thread)| match thread {
+                Thread::Still { .. } => match sys::state(tid as i32) {
+                    Ok(state) => Some((tid, Some(state))),
+                    // Killed: SIGKILL ends a stop as well.
+                    Err(_) => None,
+                },
+                Thread::Asked | Thread::Unstoppable => Some((tid, None)),
+                Thread::Ended => None,
+            })
+            .collect();
+        threads.sort_by_key(|&(tid, _)| (tid != self.pid, tid));
+        threads
+    }
+
+    /// Asks every thread to stop that was not asked yet; how many there were.
+    fn ask_new_threads(&mut self) -> Result<usize, Error> {
+        let pid = self.pid;
+        let mut asked = 0;
+        for tid in thread_ids(pid)? {
+            if self.threads.contains_key(&tid) {
+                continue;
+            }
+            let result = sys::seize(tid as i32).and_then(|()| {
+                // From here on it is ours to let go.
+                self.threads.insert(tid, Thread::Asked);
+                sys::interrupt(tid as i32)
+            });
+            match result {
+                Ok(()) => asked += 1,
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, tid) => {
+                    self.threads.insert(tid, Thread::Ended);
+                }
+                Err(error) => return Err(refused(pid, tid, error)),
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Waits until every thread that was asked to stop has done so.
+    fn wait(&mut self) {
+        let begun = Instant::now();
+        let mut pause = Duration::from_micros(20);
+        loop {
+            let mut missing = false;
+            let waited = begun.elapsed();
+            for (&tid, thread) in &mut self.threads {
+                if *thread != Thread::Asked {
+                    continue;
+                }
+                match sys::status(tid as i32) {
+                    Ok(Status::Stopped { signal }) => *thread = Thread::Still { signal },
+                    Ok(Status::Ended) => *thread = Thread::Ended,
+                    Ok(Status::Running) | Err(_) => {
+                        let patience = match waited > PATIENCE_WITH_THE_KERNEL
+                            && state_letter(self.pid, tid) != Some('R')
+                        {
+                            true => PATIENCE_WITH_THE_KERNEL,
+                            false => PATIENCE,
+                        };
+                        match waited > patience {
+                            true => *thread = Thread::Unstoppable,
+                            false => missing = true,
+                        }
+                    }
+                }
+            }
+            if !missing {
+                return;
+            }
+            sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for (&tid, thread) in &self.threads {
+            // What does not stand still cannot be let go, except by the end of
+            // the thread that traces it.
+            if let Thread::Still { signal } = *thread {
+                let _ = sys::detach(tid as i32, signal);
+            }
+        }
+    }
+}
+
+fn thread_ids(pid: u32) -> Result<Vec<u32>, Error> {
+    let entries = match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::Ended { pid });
+        }
+        Err(source) => return Err(Error::Io { pid, source }),
+    };
+    Ok(entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// Why `tid` may not be traced.
+fn refused(pid: u32, tid: u32, error: io::Error) -> Error {
+    if error.raw_os_error() != Some(libc::EPERM) {
+        return Error::Io { pid, source: error };
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    let tracer = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"))
+        .and_then(|tracer| tracer.trim().parse().ok());
+    match tracer {
+        None | Some(0) => Error::NoPermission { pid },
+        Some(tracer) => {
+            let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
+            Error::AlreadyTraced {
+                pid,
+                tracer,
+                name: name.trim_end().to_owned(),
+            }
+        }
+    }
+}
+
+/// Whether a thread has ended, or will have as soon as somebody looks.
+fn has_ended(pid: u32, tid: u32) -> bool {
+    matches!(state_letter(pid, tid), None | Some('Z' | 'X' | 'x'))
+}
+
+/// What the kernel says that a thread does: `R`, `S`, `D`, …
+fn state_letter(pid: u32, tid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    // The name before it may hold anything.
+    let (_, after) = stat.rsplit_once(')')?;
+    after.trim_start().chars().next()
+}

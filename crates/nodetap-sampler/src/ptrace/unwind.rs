@@ -1,0 +1,247 @@
+//! Native code that keeps no frame pointer: libc, OpenSSL, most addons.
+//!
+//! A thread that waits does so in the C library, so that without this hardly
+//! any stack of a waiting thread would be found. What the compilers write down
+//! for exceptions (`.eh_frame`) tells for each instruction where the caller's
+//! registers are.
+
+use std::fs::{self, File};
+use std::ops::{Deref, Range};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
+use nodetap_v8::Memory;
+use object::elf::{PF_X, PT_LOAD};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Endianness, Object, ObjectSection};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+
+/// A frame's registers, as far as walking goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// Where it executes.
+    pub pc: u64,
+    /// Its stack pointer.
+    pub sp: u64,
+    /// Its frame pointer.
+    pub fp: u64,
+}
+
+/// What is known of a frame's caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Its registers.
+    Found(Cursor),
+    /// There is none: threads begin here.
+    None,
+    /// Nothing: frame pointers have to do.
+    Unknown,
+}
+
+/// The files that a process executes, with what they tell.
+pub(super) struct NativeUnwinder {
+    unwinder: UnwinderX86_64<Bytes>,
+    cache: CacheX86_64,
+    /// The code of those files, by address.
+    known: Vec<Range<u64>>,
+    /// All executable memory, by address.
+    executable: Vec<Range<u64>>,
+}
+
+impl NativeUnwinder {
+    /// Reads the mappings of process `pid`. Files that cannot be read are left
+    /// out.
+    pub fn of(pid: u32, memory: &dyn Memory) -> NativeUnwinder {
+        let mut found = NativeUnwinder {
+            unwinder: UnwinderX86_64::new(),
+            cache: CacheX86_64::new(),
+            known: Vec::new(),
+            executable: Vec::new(),
+        };
+        let maps = Process::new(pid as i32).and_then(|process| process.maps());
+        let Ok(maps) = maps else { return found };
+        let mut last: Option<(PathBuf, Arc<Backing>)> = None;
+        for map in &maps {
+            if !map.perms.contains(MMPermissions::EXECUTE) {
+                continue;
+            }
+            let (start, end) = map.address;
+            found.executable.push(start..end);
+            let file = match &map.pathname {
+                MMapPath::Path(path) => match &last {
+                    Some((known, file)) if known == path => Some(file.clone()),
+                    _ => {
+                        let file = open(pid, map).map(Arc::new);
+                        last = file.clone().map(|file| (path.clone(), file));
+                        file
+                    }
+                },
+                MMapPath::Vdso => {
+                    let bytes = memory.bytes(start, (end - start) as usize);
+                    bytes.ok().map(|bytes| Arc::new(Backing::Copied(bytes)))
+                }
+                _ => None,
+            };
+            if let Some(module) = file.and_then(|file| module(&file, map)) {
+                found.known.push(start..end);
+                found.unwinder.add_module(module);
+            }
+        }
+        found
+    }
+
+    /// The caller of the frame `at`. `first`: the thread itself is there; else
+    /// the pc is a return address.
+    pub fn caller(
+        &mut self,
+        at: Cursor,
+        first: bool,
+        read: &mut dyn FnMut(u64) -> Option<u64>,
+    ) -> Caller {
+        let address = match first {
+            true => FrameAddress::from_instruction_pointer(at.pc),
+            false => match FrameAddress::from_return_address(at.pc) {
+                Some(address) => address,
+                None => return Caller::Unknown,
+            },
+        };
+        if !contains(&self.known, address.address_for_lookup()) {
+            return Caller::Unknown;
+        }
+        let mut registers = UnwindRegsX86_64::new(at.pc, at.sp, at.fp);
+        let mut read = |address| read(address).ok_or(());
+        let found = self
+            .unwinder
+            .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
+        match found {
+            Ok(None) => Caller::None,
+            Ok(Some(pc)) if pc == 0 => Caller::None,
+            // Code that nothing is written down about is taken for a function
+            // without a frame, which it need not be.
+            Ok(Some(pc)) if contains(&self.executable, pc - 1) && registers.sp() > at.sp => {
+                Caller::Found(Cursor {
+                    pc,
+                    sp: registers.sp(),
+                    fp: registers.bp(),
+                })
+            }
+            Ok(Some(_)) | Err(_) => Caller::Unknown,
+        }
+    }
+}
+
+/// Whether one of `ranges`, which are sorted, holds `address`.
+fn contains(ranges: &[Range<u64>], address: u64) -> bool {
+    let after = ranges.partition_point(|range| range.start <= address);
+    after > 0 && address < ranges[after - 1].end
+}
+
+/// The file that is mapped by `map`.
+fn open(pid: u32, map: &MemoryMap) -> Option<Backing> {
+    let MMapPath::Path(path) = &map.pathname else {
+        return None;
+    };
+    let (start, end) = map.address;
+    let mapped = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+    // Devices are mapped too; what is no plain file is left alone.
+    let is_file = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file());
+    let path = match is_file(&mapped) {
+        true => mapped,
+        // Links there are for the privileged only.
+        false => PathBuf::from(format!("/proc/{pid}/root{}", path.display())),
+    };
+    let file = File::open(Some(path).filter(is_file)?).ok()?;
+    // SAFETY: the map is private and only read. Should somebody truncate a
+    // running program's file meanwhile (the kernel forbids writing to it),
+    // reading it would fault, as it would in the program itself.
+    let bytes = unsafe { memmap2::Mmap::map(&file) }.ok()?;
+    Some(Backing::Mapped(bytes))
+}
+
+/// What `file` tells of the code in `map`; `None` where it tells nothing.
+fn module(file: &Arc<Backing>, map: &MemoryMap) -> Option<Module<Bytes>> {
+    let elf = ElfFile64::<Endianness>::parse(&***file).ok()?;
+    let endian = elf.endian();
+    let segments = elf.elf_header().program_headers(endian, &***file).ok()?;
+    let (start, end) = map.address;
+    let segment = segments.iter().find(|segment| {
+        let from = segment.p_offset(endian);
+        let to = from.saturating_add(segment.p_filesz(endian));
+        segment.p_type(endian) == PT_LOAD
+            && segment.p_flags(endian).0 & PF_X.0 != 0
+            // Mappings begin at a page.
+            && from < map.offset.saturating_add(end - start)
+            && map.offset < to
+    })?;
+    let linked = segment
+        .p_vaddr(endian)
+        .wrapping_add(map.offset)
+        .wrapping_sub(segment.p_offset(endian));
+    let bias = start.wrapping_sub(linked);
+    let section = |name: &str| {
+        let section = elf.section_by_name(name)?;
+        let (offset, size) = section.file_range()?;
+        let range = usize::try_from(offset).ok()?..usize::try_from(offset + size).ok()?;
+        file.get(range.clone())?;
+        let address = section.address();
+        let bytes = Bytes {
+            file: file.clone(),
+            range,
+        };
+        Some((bytes, address..address.saturating_add(size)))
+    };
+    let (eh_frame, eh_frame_svma) = section(".eh_frame")?;
+    let (eh_frame_hdr, eh_frame_hdr_svma) = section(".eh_frame_hdr")?;
+    let sections = ExplicitModuleSectionInfo {
+        base_svma: 0,
+        text_svma: section(".text").map(|(_, range)| range),
+        got_svma: section(".got").map(|(_, range)| range),
+        eh_frame: Some(eh_frame),
+        eh_frame_svma: Some(eh_frame_svma),
+        eh_frame_hdr: Some(eh_frame_hdr),
+        eh_frame_hdr_svma: Some(eh_frame_hdr_svma),
+        text: None,
+        stubs_svma: None,
+        stub_helper_svma: None,
+        unwind_info: None,
+        debug_frame: None,
+        text_segment_svma: None,
+        text_segment: None,
+    };
+    Some(Module::new(String::new(), start..end, bias, sections))
+}
+
+/// A whole file.
+enum Backing {
+    Mapped(memmap2::Mmap),
+    /// The vDSO, which is in no file.
+    Copied(Vec<u8>),
+}
+
+impl Deref for Backing {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Backing::Mapped(map) => map,
+            Backing::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// A part of it.
+struct Bytes {
+    file: Arc<Backing>,
+    range: Range<usize>,
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // It was found to be in the file.
+        self.file.get(self.range.clone()).unwrap_or_default()
+    }
+}

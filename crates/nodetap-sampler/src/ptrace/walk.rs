@@ -1,0 +1,239 @@
+//! Walks the stack of a thread that stands still.
+//!
+//! What `ebpf/walk.bpf.c` does at a tick, by the same rules and into the same
+//! records; to change one is to change the other. Native code alone is walked
+//! in another way: what its files tell of it goes before frame pointers, which
+//! the kernel's walker has to do with.
+
+use nodetap_v8::{Memory, Tagged};
+use rustc_hash::FxHashMap;
+
+use super::stack::StackCopy;
+use super::sys::State;
+use super::unwind::{Caller, Cursor, NativeUnwinder};
+use crate::ebpf::ProcessConfig;
+use crate::ebpf::shared::STACK_WORDS;
+use crate::raw::{FrameRecord, RawSample};
+
+/// User addresses end here (`TASK_SIZE_MAX` with four-level page tables).
+const USER_END: u64 = 0x7fff_ffff_f000;
+/// No code lies in the first page.
+const USER_START: u64 = 0x1000;
+
+/// What is known of the process.
+pub(super) struct Walker<'a> {
+    pub memory: &'a dyn Memory,
+    pub config: ProcessConfig,
+    /// Whether V8's embedded builtins are at an address.
+    pub is_builtin: &'a dyn Fn(u64) -> bool,
+    pub native: &'a mut NativeUnwinder,
+    /// Whose functions have been identified, by their address: nothing moves
+    /// while all threads stand still.
+    pub identified: FxHashMap<u64, Identity>,
+}
+
+/// What identifies a function.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Identity {
+    shared: u64,
+    script: u64,
+    script_id: u32,
+    literal_id: u32,
+}
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Where threads begin, certainly.
+    First,
+    /// Where the chain of frame pointers does.
+    Chain,
+    /// There are more frames than are wanted.
+    Truncated,
+    /// At a frame that cannot be one.
+    Broken,
+}
+
+impl Walker<'_> {
+    /// The stack of a thread with these registers, and whether it certainly
+    /// reaches the thread's first frame.
+    pub fn walk(&mut self, state: &State) -> (RawSample, bool) {
+        let registers = state.registers;
+        let mut stack = StackCopy::new(self.memory, registers.rsp);
+        let mut frames = Vec::new();
+        // A thread that only works for the kernel (io_uring's) has no user registers.
+        let end = match registers.rip {
+            0 => End::Chain,
+            _ => self.frames(state, &mut stack, &mut frames),
+        };
+        let sample = RawSample {
+            in_kernel: state.in_kernel,
+            truncated: end == End::Truncated,
+            broken: end == End::Broken,
+            registers,
+            stack: stack.first_words(STACK_WORDS as usize),
+            frames,
+            ..RawSample::default()
+        };
+        (sample, end == End::First)
+    }
+
+    fn frames(
+        &mut self,
+        state: &State,
+        stack: &mut StackCopy<'_>,
+        frames: &mut Vec<FrameRecord>,
+    ) -> End {
+        let registers = state.registers;
+        let mut at = Cursor {
+            pc: registers.rip,
+            sp: registers.rsp,
+            fp: registers.rbp,
+        };
+        // What belongs to the frame lies above this: the stack pointer, then
+        // the callee's return address.
+        let mut below = registers.rsp.wrapping_sub(1);
+        loop {
+            let first = frames.is_empty();
+            if frames.len() >= self.config.max_depth as usize {
+                return End::Truncated;
+            }
+            let mut frame = FrameRecord {
+                pc: at.pc,
+                fp: at.fp,
+                ..FrameRecord::default()
+            };
+            let native = match (self.is_builtin)(at.pc.wrapping_sub(u64::from(!first))) {
+                true => Caller::Unknown,
+                false => self
+                    .native
+                    .caller(at, first, &mut |address| stack.word(address)),
+            };
+            match native {
+                Caller::Found(caller) => {
+                    // Where it would be if the function kept one.
+                    frame.fp = caller.sp.wrapping_sub(16);
+                    frames.push(frame);
+                    below = caller.sp.wrapping_sub(8);
+                    at = caller;
+                    continue;
+                }
+                Caller::None => {
+                    frames.push(frame);
+                    return End::First;
+                }
+                Caller::Unknown => {}
+            }
+
+            if at.fp == 0 {
+                frames.push(frame);
+                return End::Chain;
+            }
+            if at.fp <= below {
+                frames.push(frame);
+                return End::Broken;
+            }
+            let words = match at.fp % 8 {
+                0 => stack.word(at.fp).zip(stack.word(at.fp.wrapping_add(8))),
+                _ => None,
+            };
+            let Some((caller_fp, return_address)) = words else {
+                frames.push(frame);
+                return End::Broken;
+            };
+            let size = at.fp - below;
+            // What lies below the frame pointer may be in a page that the
+            // thread has not touched yet.
+            let mut slot = |down: u32| {
+                let address = at.fp.wrapping_sub(u64::from(down));
+                stack.word(address).unwrap_or(0)
+            };
+            let config = &self.config;
+            if config.has_v8 != 0 && size > u64::from(config.frame_bytecode_offset) {
+                frame.bytecode_offset = slot(config.frame_bytecode_offset);
+                frame.bytecode_array = slot(config.frame_bytecode_array);
+            }
+            if size > 16 {
+                frame.function = slot(16);
+            }
+            if size > 8 {
+                frame.context = slot(8);
+            }
+            // The first frame is looked at wherever its pc is: in a frameless
+            // C++ function, its fp is that of the JavaScript frame that called it.
+            if self.config.has_v8 != 0
+                && Tagged(frame.context).is_heap_object()
+                && Tagged(frame.function).is_heap_object()
+                && (first || !self.is_certainly_cpp(at.pc))
+            {
+                let identity = self.identify(frame.function);
+                frame.shared = identity.shared;
+                frame.script = identity.script;
+                frame.script_id = identity.script_id;
+                frame.literal_id = identity.literal_id;
+            }
+            frames.push(frame);
+            match return_address {
+                0 => return End::Chain,
+                USER_START..USER_END => {}
+                _ => return End::Broken,
+            }
+            below = at.fp + 8;
+            at = Cursor {
+                pc: return_address,
+                sp: at.fp + 16,
+                fp: caller_fp,
+            };
+        }
+    }
+
+    fn is_certainly_cpp(&self, pc: u64) -> bool {
+        let config = &self.config;
+        !(config.builtins_start..config.builtins_end).contains(&pc)
+            && (config.native_start..config.native_end).contains(&pc)
+    }
+
+    /// What identifies the function at `function`, tagged.
+    fn identify(&mut self, function: u64) -> Identity {
+        if let Some(known) = self.identified.get(&function) {
+            return *known;
+        }
+        let identity = self.read_identity(function).unwrap_or_default();
+        self.identified.insert(function, identity);
+        identity
+    }
+
+    fn read_identity(&self, function: u64) -> Option<Identity> {
+        let config = &self.config;
+        let address = |tagged: u64, offset: u32| (tagged - 1).wrapping_add(u64::from(offset));
+        let memory = self.memory;
+        let shared = memory.u64(address(function, config.function_shared)).ok()?;
+        if !Tagged(shared).is_heap_object() {
+            return None;
+        }
+        let only_shared = Identity {
+            shared,
+            ..Identity::default()
+        };
+        let script = memory.u64(address(shared, config.shared_script));
+        let literal_id = memory.u32(address(shared, config.shared_literal_id));
+        let (Ok(script), Ok(literal_id)) = (script, literal_id) else {
+            return Some(only_shared);
+        };
+        if !Tagged(script).is_heap_object() {
+            return Some(only_shared);
+        }
+        let id = memory.u64(address(script, config.script_id)).unwrap_or(0);
+        Some(Identity {
+            shared,
+            script,
+            // Without pointer compression a Smi's value is the upper half, the
+            // lower is 0.
+            script_id: match id as u32 {
+                0 => (id >> 32) as u32,
+                _ => 0,
+            },
+            literal_id,
+        })
+    }
+}
