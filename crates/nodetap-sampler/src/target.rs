@@ -140,6 +140,14 @@ impl Target {
     /// # Errors
     /// Where it cannot be profiled; [`TargetError::hint`] says what would help.
     pub fn attach(pid: u32) -> Result<Target, TargetError> {
+        Target::find(pid).map_err(|error| match has_ended(pid) {
+            // Whatever could not be read: that is why.
+            true => TargetError::NoSuchProcess(pid),
+            false => error,
+        })
+    }
+
+    fn find(pid: u32) -> Result<Target, TargetError> {
         let command = command_line(pid)?;
         let io_error = |source| TargetError::io(pid, &command, source);
         let maps = procfs::process::Process::new(pid as i32)
@@ -231,6 +239,18 @@ impl Target {
             max_depth,
             has_v8: 1,
         }
+    }
+}
+
+/// Whether `pid` is no process, or one that nobody has yet taken note of having
+/// ended.
+fn has_ended(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The name before it may hold anything.
+        Ok(stat) => stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, state)| state.starts_with(['Z', 'X'])),
+        Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3),
     }
 }
 

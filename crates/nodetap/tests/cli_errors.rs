@@ -198,10 +198,17 @@ fn a_sampler_that_is_not_there_is_not_pretended() {
 #[test]
 fn what_is_missing_or_too_much_is_named() {
     const COMMANDS: &str =
-        "hint: the commands are sample, record, ps, doctor; see 'nodetap --help'";
+        "hint: the commands are sample, record, dump, ps, doctor; see 'nodetap --help'";
     let cases: &[(&[&str], [&str; 2])] = &[
         (&[], ["error: no command given", COMMANDS]),
-        (&["dump"], ["error: no such command: 'dump'", COMMANDS]),
+        (&["top"], ["error: no such command: 'top'", COMMANDS]),
+        (
+            &["dump"],
+            [
+                "error: missing: --pid <PID>",
+                "hint: see 'nodetap dump --help'",
+            ],
+        ),
         (
             &["recrd"],
             [

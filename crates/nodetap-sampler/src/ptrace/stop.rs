@@ -175,14 +175,13 @@ fn refused(pid: u32, tid: u32, error: io::Error) -> Error {
     if error.raw_os_error() != Some(libc::EPERM) {
         return Error::Io { pid, source: error };
     }
-    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
-    let tracer = status
-        .lines()
-        .find_map(|line| line.strip_prefix("TracerPid:"))
-        .and_then(|tracer| tracer.trim().parse().ok());
+    // It is a thread that traces.
+    let tracer = status_number(&format!("/proc/{pid}/task/{tid}/status"), "TracerPid:");
     match tracer {
         None | Some(0) => Error::NoPermission { pid },
         Some(tracer) => {
+            let process = status_number(&format!("/proc/{tracer}/status"), "Tgid:");
+            let tracer = process.unwrap_or(tracer);
             let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
             Error::AlreadyTraced {
                 pid,
@@ -191,6 +190,13 @@ fn refused(pid: u32, tid: u32, error: io::Error) -> Error {
             }
         }
     }
+}
+
+/// A number of a `status` file in `/proc`.
+fn status_number(path: &str, field: &str) -> Option<u32> {
+    let status = fs::read_to_string(path).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    value.trim().parse().ok()
 }
 
 /// Whether a thread has ended, or will have as soon as somebody looks.
