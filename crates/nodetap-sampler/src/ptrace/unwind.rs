@@ -51,15 +51,20 @@ pub(super) struct NativeUnwinder {
 }
 
 impl NativeUnwinder {
-    /// Reads the mappings of process `pid`. Files that cannot be read are left
-    /// out.
-    pub fn of(pid: u32, memory: &dyn Memory) -> NativeUnwinder {
-        let mut found = NativeUnwinder {
+    /// Knows no files.
+    pub fn new() -> NativeUnwinder {
+        NativeUnwinder {
             unwinder: UnwinderX86_64::new(),
             cache: CacheX86_64::new(),
             known: Vec::new(),
             executable: Vec::new(),
-        };
+        }
+    }
+
+    /// Reads the mappings of process `pid`. Files that cannot be read are left
+    /// out.
+    pub fn of(pid: u32, memory: &dyn Memory) -> NativeUnwinder {
+        let mut found = NativeUnwinder::new();
         let maps = Process::new(pid as i32).and_then(|process| process.maps());
         let Ok(maps) = maps else { return found };
         let mut last: Option<(PathBuf, Arc<Backing>)> = None;
@@ -117,7 +122,7 @@ impl NativeUnwinder {
             .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
         match found {
             Ok(None) => Caller::None,
-            Ok(Some(pc)) if pc == 0 => Caller::None,
+            Ok(Some(0)) => Caller::None,
             // Code that nothing is written down about is taken for a function
             // without a frame, which it need not be.
             Ok(Some(pc)) if contains(&self.executable, pc - 1) && registers.sp() > at.sp => {

@@ -237,3 +237,139 @@ impl Walker<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::Registers;
+    use nodetap_v8::Unreadable;
+    use std::collections::BTreeMap;
+
+    /// What is not there cannot be read.
+    struct Words(BTreeMap<u64, u64>);
+
+    impl Memory for Words {
+        fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+            let unreadable = Unreadable { address };
+            for (byte, at) in buffer.iter_mut().zip(address..) {
+                let word = self.0.get(&(at & !7)).ok_or(unreadable)?;
+                *byte = word.to_le_bytes()[(at % 8) as usize];
+            }
+            Ok(())
+        }
+    }
+
+    const FUNCTION: u64 = 0x5001;
+    const SHARED: u64 = 0x6001;
+    const SCRIPT: u64 = 0x7001;
+
+    /// Three frames: one of an interpreted function, one of C++ that looks like
+    /// JavaScript, and the first one.
+    fn words() -> BTreeMap<u64, u64> {
+        BTreeMap::from([
+            (0x1f00, 0xaaaa),
+            (0x1fd8, 41 << 32),
+            (0x1fe0, 0xb001),
+            (0x1ff0, FUNCTION),
+            (0x1ff8, 0xc001),
+            (0x2000, 0x2100),
+            (0x2008, 0x10_0010),
+            (0x20f0, FUNCTION),
+            (0x20f8, 0xc001),
+            (0x2100, 0),
+            (0x2108, 0x9000),
+            (FUNCTION - 1 + 24, SHARED),
+            (SHARED - 1 + 16, SCRIPT),
+            (SHARED - 1 + 40, 5),
+            (SCRIPT - 1 + 32, 77 << 32),
+        ])
+    }
+
+    fn walk(words: BTreeMap<u64, u64>, max_depth: u32) -> RawSample {
+        let mut walker = Walker {
+            memory: &Words(words),
+            config: ProcessConfig {
+                native_start: 0x10_0000,
+                native_end: 0x20_0000,
+                function_shared: 24,
+                shared_script: 16,
+                shared_literal_id: 40,
+                script_id: 32,
+                frame_bytecode_array: 32,
+                frame_bytecode_offset: 40,
+                max_depth,
+                has_v8: 1,
+                ..ProcessConfig::default()
+            },
+            is_builtin: &|_| false,
+            native: &mut NativeUnwinder::new(),
+            identified: FxHashMap::default(),
+        };
+        let registers = Registers {
+            rip: 0x8000,
+            rsp: 0x1f00,
+            rbp: 0x2000,
+            ..Registers::default()
+        };
+        let state = State {
+            registers,
+            in_kernel: true,
+        };
+        let (sample, complete) = walker.walk(&state);
+        assert!(!complete && sample.in_kernel);
+        assert_eq!(sample.registers, registers);
+        sample
+    }
+
+    #[test]
+    fn frames_and_what_identifies_their_functions() {
+        let sample = walk(words(), 10);
+        assert_eq!(sample.stack, [0xaaaa]);
+        let [top, cpp, first] = sample.frames[..] else {
+            panic!("{:#x?}", sample.frames);
+        };
+        let expected = FrameRecord {
+            pc: 0x8000,
+            fp: 0x2000,
+            context: 0xc001,
+            function: FUNCTION,
+            bytecode_array: 0xb001,
+            bytecode_offset: 41 << 32,
+            shared: SHARED,
+            script: SCRIPT,
+            script_id: 77,
+            literal_id: 5,
+        };
+        assert_eq!(top, expected);
+        assert_eq!((cpp.pc, cpp.function, cpp.shared), (0x10_0010, FUNCTION, 0));
+        assert_eq!((first.pc, first.fp), (0x9000, 0));
+        assert!(!sample.broken && !sample.truncated);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out() {
+        let mut words = words();
+        words.remove(&(SCRIPT - 1 + 32));
+        let top = walk(words.clone(), 10).frames[0];
+        assert_eq!((top.script, top.script_id, top.literal_id), (SCRIPT, 0, 5));
+        words.remove(&(SHARED - 1 + 40));
+        let top = walk(words.clone(), 10).frames[0];
+        assert_eq!((top.shared, top.script, top.literal_id), (SHARED, 0, 0));
+        words.insert(0x2008, 0x10);
+        let sample = walk(words.clone(), 10);
+        assert!(sample.frames.len() == 1 && sample.broken, "no code there");
+        words.insert(0x2008, 0x9000);
+        words.insert(0x2000, 0x1ff8);
+        let sample = walk(words.clone(), 10);
+        assert!(sample.frames.len() == 2 && sample.broken, "not above");
+        words.remove(&0x2008);
+        let sample = walk(words, 10);
+        assert!(sample.frames.len() == 1 && sample.broken, "not readable");
+    }
+
+    #[test]
+    fn no_deeper_than_wanted() {
+        let sample = walk(words(), 2);
+        assert!(sample.frames.len() == 2 && sample.truncated && !sample.broken);
+    }
+}
