@@ -22,5 +22,6 @@ pub mod roles;
 pub mod stack;
 mod symbolizer;
 pub mod view;
+mod wasm;
 
 pub use symbolizer::{NamedStack, Options, Symbolizer};

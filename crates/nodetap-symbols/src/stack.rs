@@ -1,16 +1,19 @@
 //! From a raw stack to its named frames, whatever they are.
 
+mod wasm;
+
 use std::rc::Rc;
 
 use nodetap_profile::{Frame, FrameId, Kind, Profile};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
-use nodetap_v8::Tagged;
+use nodetap_v8::{Heap, Tagged};
 use nodetap_v8::code::CodeKind;
 use rustc_hash::FxHashMap;
 
 use crate::interpreter::Interpreter;
 use crate::js::{JsNames, PcKind, Top};
+use crate::wasm::WasmNames;
 
 /// What a pc is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub trait NativeCode {
 /// Names the stacks of one process.
 pub struct StackNames {
     js: JsNames,
+    wasm: WasmNames,
     interpreter: Interpreter,
     builtin_code: FxHashMap<u64, Rc<[u8]>>,
     cache: FxHashMap<PhysicalFrame, Named>,
@@ -85,6 +89,7 @@ impl StackNames {
     pub fn new() -> StackNames {
         StackNames {
             js: JsNames::new(),
+            wasm: WasmNames::default(),
             interpreter: Interpreter::default(),
             builtin_code: FxHashMap::default(),
             cache: FxHashMap::default(),
@@ -109,6 +114,8 @@ impl StackNames {
         let Some((top, callers)) = sample.frames.split_first() else {
             return;
         };
+        let heap = Heap::new(&context.target.memory, &context.target.layout);
+        self.wasm.meet(&heap, sample.frames, self.js.now());
         let mut named = Vec::new();
         self.top(context.target, context.native, sample, top, &mut named);
         let mut callers = callers;
@@ -153,6 +160,7 @@ impl StackNames {
         self.caller(context.target, context.native, record, pc, &mut named);
         let placed = |frame: &Frame| match frame.kind {
             Kind::Js => frame.position.is_some(),
+            Kind::Wasm => !crate::wasm::is_unknown(frame),
             _ => &*frame.function != UNNAMED_CODE,
         };
         let until = if named.iter().all(placed) {
@@ -189,6 +197,14 @@ impl StackNames {
                     ..identity
                 };
                 (slots, 0)
+            }
+            Place::Compiled if Self::wasm_frame_type(context.target, record).is_some() => {
+                let slots = FrameRecord {
+                    context: record.context,
+                    ..FrameRecord::default()
+                };
+                let code = self.wasm_code(context.target, before);
+                (slots, code.map_or(0, |code| code.generation))
             }
             Place::Compiled => match self.js.code(context.target, before) {
                 Some(code) if code.code.kind == CodeKind::Baseline => {
@@ -232,7 +248,9 @@ impl StackNames {
             }
             Place::Native => frames.push(native.frame(pc, PcKind::Return)),
             Place::Compiled => {
-                if let Some(named) = self.js.compiled(target, record, pc, PcKind::Return) {
+                if let Some(frame_type) = Self::wasm_frame_type(target, record) {
+                    frames.extend(self.wasm_caller(target, frame_type, pc));
+                } else if let Some(named) = self.js.compiled(target, record, pc, PcKind::Return) {
                     frames.extend(named);
                 } else {
                     frames.push(unnamed_code());
@@ -286,6 +304,8 @@ impl StackNames {
                 } else if self.is_script_function(target, record) {
                     let caller = self.find_return(target, native, sample, record);
                     self.resume(target, native, record, caller, frames);
+                } else if let Some(caller) = self.find_wasm_return(target, native, sample, record) {
+                    self.resume(target, native, record, Some(caller), frames);
                 }
             }
             Place::Native => {
@@ -297,9 +317,14 @@ impl StackNames {
                     && let Some(caller) = self.find_return(target, native, sample, record)
                 {
                     self.resume(target, native, record, Some(caller), frames);
+                } else if let Some(caller) = self.find_wasm_return(target, native, sample, record) {
+                    self.resume(target, native, record, Some(caller), frames);
                 }
             }
-            Place::Compiled => self.top_of_compiled(target, native, sample, record, frames),
+            Place::Compiled => match self.wasm_code(target, pc) {
+                Some(code) => self.top_of_wasm(target, native, sample, record, &code, frames),
+                None => self.top_of_compiled(target, native, sample, record, frames),
+            },
         }
     }
 
@@ -312,7 +337,9 @@ impl StackNames {
         frames: &mut Vec<Frame>,
     ) {
         let Some(code) = self.js.code(target, record.pc) else {
-            frames.push(unnamed_code());
+            if !self.top_of_unknown(target, native, sample, record, frames) {
+                frames.push(unnamed_code());
+            }
             return;
         };
         if let CodeKind::Stub(name) = code.code.kind {

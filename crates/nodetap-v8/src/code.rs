@@ -33,8 +33,8 @@ pub enum CodeKind {
     Unoptimized,
     /// Crankshaft, or TurboFan in its place, before Ignition
     Crankshaft,
-    /// Before Ignition: what no JavaScript function was compiled to, and what
-    /// it is called.
+    /// What no JavaScript function was compiled to, and what it is called:
+    /// most are from before Ignition.
     Stub(&'static str),
     /// Anything else: builtins on the heap, stubs, wrappers
     Other,
@@ -177,6 +177,7 @@ impl Heap<'_> {
             kind if kind == kinds.turbofan => CodeKind::Turbofan,
             kind if kind == kinds.regexp => CodeKind::RegExp,
             kind if kind == kinds.wasm_function => CodeKind::Wasm,
+            kind if kind == kinds.js_to_wasm_function => CodeKind::Stub("js-to-wasm"),
             kind if kind == kinds.unoptimized => CodeKind::Unoptimized,
             kind if kind == kinds.crankshaft => CodeKind::Crankshaft,
             kind => match kinds.stubs.get((kind >> kinds.kind_shift) as usize) {

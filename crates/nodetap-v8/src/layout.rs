@@ -8,6 +8,7 @@ use crate::crankshaft::relocation::RelocationFormat;
 use crate::source_position::PositionFormat;
 use crate::translation::TranslationFormat;
 use crate::version::Version;
+use crate::wasm::WasmLayout;
 
 /// The layout of one V8 build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Layout {
     pub position_format: PositionFormat,
     /// Where the interpreter keeps where it is.
     pub interpreter: InterpreterRegisters,
+    /// WebAssembly; `None` where it is not known.
+    pub wasm: Option<WasmLayout>,
 }
 
 /// An instance type that no object has: of what a version does not know.
@@ -236,6 +239,7 @@ pub struct CodeKinds {
     pub builtin: u32,
     pub regexp: u32,
     pub wasm_function: u32,
+    pub js_to_wasm_function: u32,
     pub baseline: u32,
     pub maglev: u32,
     pub turbofan: u32,

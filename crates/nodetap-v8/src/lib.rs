@@ -35,6 +35,7 @@ mod string;
 pub mod translation;
 mod version;
 mod vlq;
+pub mod wasm;
 
 pub use function::{Function, FunctionId};
 pub use heap::{Error, Heap, Tagged};

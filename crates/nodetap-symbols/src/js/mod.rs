@@ -25,7 +25,8 @@ use nodetap_v8::crankshaft::relocation::{CodePosition, position_before};
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 
 use bytecode_positions::BytecodePositions;
-use code_cache::{CachedCode, CodeCache, Details, Now};
+pub use code_cache::Now;
+use code_cache::{CachedCode, CodeCache, Details};
 use deopt_frames::Reading;
 use functions::{FunctionInfo, FunctionKey, Functions};
 use optimized::OptimizedCode;
@@ -79,6 +80,11 @@ impl JsNames {
             epoch: self.now.epoch + 1,
             ended: !alive,
         };
+    }
+
+    /// The batch of samples that is being named.
+    pub fn now(&self) -> Now {
+        self.now
     }
 
     /// The function that the slots of `record` name, if it is one.

@@ -40,6 +40,8 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         builtin,
         regexp: builtin + 1,
         wasm_function: builtin + 2,
+        // After WASM_TO_CAPI_FUNCTION and WASM_TO_JS_FUNCTION.
+        js_to_wasm_function: builtin + 5,
         baseline,
         maglev: baseline + 1,
         turbofan: baseline + 2,

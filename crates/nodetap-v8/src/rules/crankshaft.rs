@@ -46,6 +46,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
         },
         position_format: super::position_format(ask.version),
         interpreter: super::interpreter(ask),
+        wasm: None,
     })
 }
 
@@ -175,6 +176,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             builtin: NO_KIND,
             regexp: regexp.map_or(NO_KIND, |kind| (kind as u32) << kind_shift),
             wasm_function: NO_KIND,
+            js_to_wasm_function: NO_KIND,
             baseline: NO_KIND,
             maglev: NO_KIND,
             turbofan: NO_KIND,

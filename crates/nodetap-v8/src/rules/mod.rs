@@ -3,6 +3,7 @@
 mod code;
 mod crankshaft;
 mod objects;
+mod wasm;
 
 use crate::layout::{FrameLayout, InterpreterRegisters, Layout, UnknownLayout};
 use crate::metadata::Metadata;
@@ -69,6 +70,7 @@ impl Layout {
             },
             position_format: position_format(version),
             interpreter: interpreter(&ask),
+            wasm: wasm::wasm(&ask),
         })
     }
 }

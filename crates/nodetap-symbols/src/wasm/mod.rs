@@ -1,0 +1,142 @@
+//! Naming of WebAssembly frames.
+//!
+//! A frame's pc is in a piece of code that the module owns, which says the index
+//! of its function; the module's bytes say its name. Modules are met in the
+//! frames of their functions, which keep their instance.
+
+mod code_cache;
+mod frame_state;
+mod module;
+
+use std::rc::Rc;
+
+use nodetap_profile::{Frame, Kind, Position};
+use nodetap_sampler::raw::FrameRecord;
+use nodetap_v8::Heap;
+use nodetap_v8::source_position::{self, SourcePosition};
+
+use crate::js::{Now, PcKind};
+pub use code_cache::{CachedCode, CodeCache};
+pub use frame_state::State;
+
+/// How many functions are inlined in each other at most: V8's limit is 7
+/// (`wasm_inlining_max_depth`).
+const MAX_INLINED: usize = 64;
+
+/// What a frame of WebAssembly is called that could not be identified.
+const UNKNOWN: &str = "(unknown)";
+
+/// What the type of a frame, in place of its context, says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameType {
+    /// That of a function.
+    Function,
+    /// The way to a function that is imported.
+    ToJs,
+    /// The way from JavaScript.
+    FromJs,
+}
+
+impl FrameType {
+    /// The type of the frame of `record`, if it has one of these.
+    pub fn of(heap: &Heap<'_>, record: &FrameRecord) -> Option<FrameType> {
+        let layout = heap.layout.wasm.as_ref()?;
+        let marker = Some(record.context).filter(|&marker| marker != 0);
+        if marker == Some(layout.frame) {
+            Some(FrameType::Function)
+        } else if marker.is_some() && layout.to_js.contains(&marker) {
+            Some(FrameType::ToJs)
+        } else if marker.is_some() && layout.from_js == marker {
+            Some(FrameType::FromJs)
+        } else {
+            None
+        }
+    }
+}
+
+/// Names the WebAssembly frames of one process.
+#[derive(Default)]
+pub struct WasmNames {
+    codes: CodeCache,
+}
+
+impl WasmNames {
+    /// Gets to know the modules that a stack of `frames` has code of.
+    pub fn meet(&mut self, heap: &Heap<'_>, frames: &[FrameRecord], now: Now) {
+        for record in frames {
+            if FrameType::of(heap, record) == Some(FrameType::Function) {
+                self.codes.meet(heap, record.function, now);
+            }
+        }
+    }
+
+    /// The code of a module that `pc` is in.
+    pub fn code(&mut self, heap: &Heap<'_>, pc: u64, now: Now) -> Option<Rc<CachedCode>> {
+        self.codes.at(heap, pc, now)
+    }
+
+    /// The frames of `code` at `pc`, innermost first.
+    pub fn frames(&self, code: &CachedCode, pc: u64, kind: PcKind) -> Vec<Frame> {
+        let Some(function) = code.code.function else {
+            // Tables of jumps have no frame, so it is neither.
+            let name = match kind {
+                PcKind::Own => "wasm-wrapper",
+                PcKind::Return => "wasm-to-js",
+            };
+            return vec![Frame::new(Kind::Builtin, name)];
+        };
+        let offset = (pc - code.code.start) as i64;
+        let before = match kind {
+            PcKind::Return => offset - 1,
+            PcKind::Own => offset,
+        };
+        // Only calls have their positions noted without gaps.
+        let is_exact = kind == PcKind::Return;
+        let place = |position: SourcePosition| position.script_offset.filter(|_| is_exact);
+        let mut position = source_position::lookup(&code.positions, before);
+        let mut frames = Vec::new();
+        let mut is_gone = false;
+        for _ in 0..MAX_INLINED {
+            let Some(inlined) = position
+                .and_then(|position| position.inlining_id)
+                .and_then(|id| code.inlined.get(id as usize))
+            else {
+                break;
+            };
+            if !is_gone {
+                frames.push(frame(code, inlined.function, position.and_then(place), true));
+            }
+            is_gone = inlined.was_tail_call;
+            position = Some(inlined.caller);
+        }
+        if !is_gone {
+            frames.push(frame(code, function, position.and_then(place), false));
+        }
+        frames
+    }
+}
+
+/// A frame of a function whose code was not found.
+pub fn unknown() -> Frame {
+    Frame::new(Kind::Wasm, UNKNOWN)
+}
+
+/// Whether `frame` is one of those.
+pub fn is_unknown(frame: &Frame) -> bool {
+    frame.kind == Kind::Wasm && &*frame.function == UNKNOWN
+}
+
+/// The frame of the function at `index`, `place` bytes into its body. V8
+/// counts a module's bytes as the columns of its only line.
+fn frame(code: &CachedCode, index: u32, place: Option<u32>, inlined: bool) -> Frame {
+    let module = &code.module;
+    let body = module.functions.body(index).filter(|_| module.is_wasm);
+    let at = |place: u32| Position::new(1, body?.checked_add(place)?.checked_add(1)?);
+    Frame {
+        file: module.file.clone(),
+        position: place.and_then(at),
+        function_position: at(0),
+        inlined,
+        ..Frame::new(Kind::Wasm, module.functions.name(index))
+    }
+}

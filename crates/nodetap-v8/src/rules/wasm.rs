@@ -1,0 +1,147 @@
+//! WebAssembly.
+
+use super::Ask;
+use crate::version::Version;
+use crate::wasm::{WasmCodeLayout, WasmInliningLayout, WasmLayout};
+
+/// What `WasmCode` (`src/wasm/wasm-code-manager.h`) looks like from a version
+/// on. Each was checked on live objects too.
+const CODE: [(Version, WasmCodeLayout); 5] = [
+    // 7.8: the instructions are a vector, and so is every table.
+    (
+        Version::new(7, 6),
+        WasmCodeLayout {
+            native_module: 48,
+            instructions: 0,
+            instructions_size: 8,
+            index: 56,
+            kind: 60,
+            kind_mask: 0xff,
+            tables: 32,
+            before_positions: &[],
+            positions_size: 40,
+            inlining: None,
+        },
+    ),
+    // 8.4: the tables lie behind each other in the code's meta data.
+    (
+        Version::new(8, 4),
+        WasmCodeLayout {
+            native_module: 0,
+            instructions: 8,
+            instructions_size: 32,
+            index: 48,
+            kind: 16,
+            kind_mask: 0b111,
+            tables: 24,
+            before_positions: &[44, 36],
+            positions_size: 40,
+            inlining: None,
+        },
+    ),
+    // 10.2: two bits for the kind, of which there is one less.
+    (
+        Version::new(10, 0),
+        WasmCodeLayout {
+            native_module: 0,
+            instructions: 8,
+            instructions_size: 32,
+            index: 48,
+            kind: 16,
+            kind_mask: 0b11,
+            tables: 24,
+            before_positions: &[44, 36],
+            positions_size: 40,
+            inlining: None,
+        },
+    ),
+    // 11.3 to 12.4: the flags went to the end.
+    (
+        Version::new(11, 0),
+        WasmCodeLayout {
+            native_module: 0,
+            instructions: 8,
+            instructions_size: 24,
+            index: 44,
+            kind: 80,
+            kind_mask: 0b11,
+            tables: 16,
+            before_positions: &[40, 28],
+            positions_size: 32,
+            inlining: Some(WasmInliningLayout {
+                size: 36,
+                // An int, padding, a `SourcePosition`.
+                entry: 16,
+                caller: 8,
+            }),
+        },
+    ),
+    // 13.6: a signature's hash in front, numbers between.
+    (
+        Version::new(13, 0),
+        WasmCodeLayout {
+            native_module: 0,
+            instructions: 8,
+            instructions_size: 32,
+            index: 56,
+            kind: 96,
+            kind_mask: 0b11,
+            tables: 24,
+            before_positions: &[52, 36],
+            positions_size: 40,
+            inlining: Some(WasmInliningLayout {
+                size: 44,
+                entry: 13,
+                caller: 5,
+            }),
+        },
+    ),
+];
+
+/// `None` where nothing is known of this version's.
+pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
+    let version = ask.version;
+    let (_, mut code) = *CODE.iter().rfind(|(since, _)| version >= *since)?;
+    // An int, a bool, a `SourcePosition`, nothing between
+    // (`WasmCode::GetInliningPosition` in src/wasm/wasm-code-manager.cc).
+    if let Some(inlining) = &mut code.inlining
+        && version >= Version::new(12, 0)
+    {
+        (inlining.entry, inlining.caller) = (13, 5);
+    }
+    // One more number (`jump_table_info_offset_`) and one more kind; then
+    // the effect handlers.
+    if version >= Version::new(14, 0) {
+        (code.kind, code.kind_mask) = (100, 0b111);
+    }
+    if version >= Version::new(14, 6) {
+        code.kind = 120;
+    }
+    // `StackFrame::TypeToMarker` in src/execution/frames.h.
+    let marker = |name: &str| Some(u64::from(ask.unsigned::<u32>(name).ok()?) << 1);
+    let metadata = ask.metadata;
+    // `script_type` precedes `line_ends` (src/objects/script.tq).
+    let script_type = match metadata.offset("Script", "type") {
+        Some(offset) => offset,
+        None => metadata.offset("Script", "line_ends")?.checked_sub(8)?,
+    };
+    Some(WasmLayout {
+        // `WasmCompiledFrame` until 8.
+        frame: marker("frametype_WasmFrame").or_else(|| marker("frametype_WasmCompiledFrame"))?,
+        to_js: [
+            marker("frametype_WasmToJsFrame"),
+            marker("frametype_WasmToJsFunctionFrame"),
+        ],
+        from_js: marker("frametype_JsToWasmFrame"),
+        instance_object: metadata.instance_type("WasmInstanceObject"),
+        module_object: metadata.instance_type("WasmModuleObject"),
+        // The first field behind a `JSObject`'s (src/wasm/wasm-objects.tq,
+        // `DEFINE_FIELD_OFFSET_CONSTANTS` in wasm-objects.h before 9).
+        managed_native_module: 24,
+        script_type,
+        // `DecodeFunctionNames` in src/wasm/module-decoder.cc of 8.4; neither
+        // 8.1 nor 9.4.
+        exports_are_names: (Version::new(8, 2)..Version::new(9, 0)).contains(&version),
+        code,
+    })
+}
