@@ -7,8 +7,8 @@ use std::rc::Rc;
 use nodetap_profile::{Frame, FrameId, Kind, Profile};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
-use nodetap_v8::{Heap, Tagged};
 use nodetap_v8::code::CodeKind;
+use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
 use crate::interpreter::Interpreter;

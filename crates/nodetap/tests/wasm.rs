@@ -42,7 +42,10 @@ impl Site {
     /// Whether `frame` is this one, apart from where in it.
     fn is_of(&self, frame: &Frame) -> bool {
         frame.kind == self.kind
-            && self.function.as_ref().is_none_or(|it| *it == frame.function)
+            && self
+                .function
+                .as_ref()
+                .is_none_or(|it| *it == frame.function)
             && (self.file.is_none() || frame.file == self.file)
     }
 
@@ -91,7 +94,11 @@ fn is_true(stack: &[&Frame], truth: &[Site]) -> bool {
         }
         _ => false,
     };
-    spins && callers.iter().zip(&stack).all(|(site, frame)| site.is(frame))
+    spins
+        && callers
+            .iter()
+            .zip(&stack)
+            .all(|(site, frame)| site.is(frame))
 }
 
 #[derive(Deserialize)]
@@ -130,7 +137,9 @@ fn ask_profiler(node: &Node, chain: &str) -> BTreeSet<(String, String, i64)> {
     let profile: CpuProfile = serde_json::from_str(&text).expect("a .cpuprofile");
     let frames = profile.nodes.into_iter().map(|node| node.call_frame);
     frames
-        .filter(|frame| frame.url.starts_with("wasm") && !frame.function_name.starts_with("wasm-to"))
+        .filter(|frame| {
+            frame.url.starts_with("wasm") && !frame.function_name.starts_with("wasm-to")
+        })
         .inspect(|frame| assert!(frame.line_number <= 0, "a module has one line"))
         .map(|frame| (frame.function_name, frame.url, frame.column_number + 1))
         .collect()
@@ -210,7 +219,10 @@ fn main() -> std::process::ExitCode {
         ("outside", "named.leave"),
         ("nameless", "bare.enter"),
         ("by_table", "bare.leaveByTable"),
-        ("modules", "named.leave,bare.leave,named.leaveByTable,bare.enter"),
+        (
+            "modules",
+            "named.leave,bare.leave,named.leaveByTable,bare.enter",
+        ),
     ];
     let mut tests = Vec::new();
     for (name, chain) in chains {
@@ -231,7 +243,11 @@ fn main() -> std::process::ExitCode {
     tests.push(Test::new("worker", 18, |node| {
         check(node, "bare.leave,named.enter", &[], &["--worker"]);
     }));
-    tests.push(Test::new("names", 18, |node| check_names(node, "named.enter")));
-    tests.push(Test::new("no_names", 18, |node| check_names(node, "bare.enter")));
+    tests.push(Test::new("names", 18, |node| {
+        check_names(node, "named.enter")
+    }));
+    tests.push(Test::new("no_names", 18, |node| {
+        check_names(node, "bare.enter")
+    }));
     matrix::main(tests)
 }

@@ -154,10 +154,12 @@ impl CodeCache {
 impl KnownModule {
     fn read(heap: &Heap<'_>, module: &Module) -> Result<KnownModule, Error> {
         let script = heap.script(module.script)?;
-        let bytes = heap.wasm_wire_bytes(&module.native).unwrap_or_else(|error| {
-            tracing::debug!(%error, "a module's functions stay nameless");
-            Vec::new()
-        });
+        let bytes = heap
+            .wasm_wire_bytes(&module.native)
+            .unwrap_or_else(|error| {
+                tracing::debug!(%error, "a module's functions stay nameless");
+                Vec::new()
+            });
         let exports_are_names = heap
             .layout
             .wasm
@@ -232,8 +234,9 @@ impl KnownModule {
                     states: OnceCell::new(),
                 };
                 let cached = Rc::new(cached);
-                self.codes
-                    .retain(|_, other| other.code.end() <= code.start || other.code.start >= code.end());
+                self.codes.retain(|_, other| {
+                    other.code.end() <= code.start || other.code.start >= code.end()
+                });
                 self.codes.insert(code.start, cached.clone());
                 Some(cached)
             }

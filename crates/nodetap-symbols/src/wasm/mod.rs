@@ -104,7 +104,12 @@ impl WasmNames {
                 break;
             };
             if !is_gone {
-                frames.push(frame(code, inlined.function, position.and_then(place), true));
+                frames.push(frame(
+                    code,
+                    inlined.function,
+                    position.and_then(place),
+                    true,
+                ));
             }
             is_gone = inlined.was_tail_call;
             position = Some(inlined.caller);

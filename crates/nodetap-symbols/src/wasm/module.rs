@@ -39,11 +39,7 @@ impl ModuleFunctions {
         functions
     }
 
-    fn add(
-        &mut self,
-        payload: Payload<'_>,
-        exports: &mut Vec<(u32, Arc<str>)>,
-    ) -> ControlFlow<()> {
+    fn add(&mut self, payload: Payload<'_>, exports: &mut Vec<(u32, Arc<str>)>) -> ControlFlow<()> {
         match payload {
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
@@ -128,7 +124,7 @@ mod tests {
             section(3, &[2, 0, 0]),
             section(7, b"\x01\x03out\0\x02"),
             section(10, &[2, 2, 0, 0x0b, 3, 0, 1, 0x0b]),
-            section(0, b"\x04name\x01\x09\x02\x01\x02in\x02\x02\0\0"),
+            section(0, b"\x04name\x01\x07\x02\x01\x02in\x02\0"),
         ]
         .concat()
     }

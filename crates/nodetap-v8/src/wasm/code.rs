@@ -155,17 +155,3 @@ impl Heap<'_> {
         Ok(table.chunks_exact(layout.entry).map(entry).collect())
     }
 }
-
-#[cfg(test)]
-pub(super) mod testing {
-    /// Bytes of a `WasmCode` of 13.6.
-    pub fn wasm_code(native: u64, start: u64, size: u32, index: u32, kind: u8) -> Vec<u8> {
-        let mut bytes = vec![0; super::HEADER];
-        bytes[..8].copy_from_slice(&native.to_le_bytes());
-        bytes[8..16].copy_from_slice(&start.to_le_bytes());
-        bytes[32..36].copy_from_slice(&size.to_le_bytes());
-        bytes[56..60].copy_from_slice(&index.to_le_bytes());
-        bytes[96] = kind;
-        bytes
-    }
-}

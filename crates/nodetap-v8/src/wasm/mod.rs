@@ -82,21 +82,17 @@ impl Heap<'_> {
     fn instance_words(&self, instance: Tagged) -> Result<Vec<Tagged>, Error> {
         let start = instance.address()?;
         // At the end of a page the heap may end.
-        let words = self
-            .memory
-            .words(start, INSTANCE_WORDS)
-            .or_else(|_| self.memory.words(start, (4096 - (start as usize & 4095)) / 8))?;
+        let words = self.memory.words(start, INSTANCE_WORDS).or_else(|_| {
+            self.memory
+                .words(start, (4096 - (start as usize & 4095)) / 8)
+        })?;
         let objects = words.into_iter().skip(1).map(Tagged);
         Ok(objects.filter(|word| word.is_heap_object()).collect())
     }
 
     /// Whether `object` may be of the type that `of` tells: it is not where the
     /// metadata tells the type and it is of another.
-    fn may_be(
-        &self,
-        object: Tagged,
-        of: impl Fn(&WasmLayout) -> Option<u16>,
-    ) -> bool {
+    fn may_be(&self, object: Tagged, of: impl Fn(&WasmLayout) -> Option<u16>) -> bool {
         let wanted = self.layout.wasm.as_ref().and_then(of);
         wanted.is_none_or(|wanted| self.instance_type(object) == Ok(wanted))
     }
@@ -137,5 +133,5 @@ impl Heap<'_> {
 
 /// Whether `word` can be a pointer to a C++ object.
 fn is_pointer(word: u64) -> bool {
-    (0x1000..1 << 47).contains(&word) && word % 8 == 0
+    (0x1000..1 << 47).contains(&word) && word.is_multiple_of(8)
 }

@@ -119,7 +119,9 @@ impl Heap<'_> {
             let head = self.node(native.head)?;
             if head.parent == 0 {
                 let (first, _) = self.recent(native)?;
-                return Ok(self.wasm_code(self.memory.u64(first)?, native.address).is_ok());
+                return Ok(self
+                    .wasm_code(self.memory.u64(first)?, native.address)
+                    .is_ok());
             }
             let root = self.node(head.parent)?;
             let code = self.wasm_code(root.value, native.address)?;
@@ -132,7 +134,8 @@ impl Heap<'_> {
     fn recent(&self, native: &NativeModule) -> Result<(u64, u64), Error> {
         let words = self.memory.words(native.head + RECENT, 3)?;
         let (first, last, room) = (words[0], words[1], words[2]);
-        let is_vector = is_pointer(first) && last % 8 == 0 && first <= last && last <= room;
+        let is_vector =
+            is_pointer(first) && last.is_multiple_of(8) && first <= last && last <= room;
         if !is_vector || (last - first) / 8 > MAX_RECENT {
             return Ok((0, 0));
         }
