@@ -202,8 +202,7 @@ impl Heap<'_> {
     /// # Errors
     /// Where they cannot be read.
     pub fn relocated_positions(&self, code: &Code) -> Result<Vec<CodePosition>, Error> {
-        let format = self.layout.code.relocation;
-        let format = format.ok_or(Error::Unbelievable("relocation of a version without"))?;
+        let format = self.crankshaft()?.relocation;
         let info = self.byte_array(code.table)?;
         relocation::positions(&info, format, code.size).ok_or(Error::Unbelievable(
             "relocation information that does not decode",

@@ -4,7 +4,7 @@
 //! What the build's metadata tells is taken from there; the rest comes from
 //! the few rules below, each with the V8 source file it was read from.
 
-use crate::crankshaft::relocation::RelocationFormat;
+use crate::crankshaft::CrankshaftLayout;
 use crate::source_position::PositionFormat;
 use crate::translation::TranslationFormat;
 use crate::version::Version;
@@ -214,8 +214,8 @@ pub struct CodeLayout {
     pub deoptimization: DeoptimizationLayout,
     /// `None` where this version's tables are not known.
     pub safepoints: Option<SafepointLayout>,
-    /// How relocation information tells source positions, where it does.
-    pub relocation: Option<RelocationFormat>,
+    /// Before Ignition: what differs there.
+    pub crankshaft: Option<CrankshaftLayout>,
 }
 
 /// The head of a safepoint table (`src/codegen/safepoint-table.h`).

@@ -9,6 +9,7 @@ use nodetap_v8::crankshaft::relocation::CodePosition;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::crankshaft::CrankshaftCode;
 use super::functions::Functions;
 use super::optimized::OptimizedCode;
 
@@ -60,7 +61,7 @@ pub enum Details {
     /// Full-codegen's code: source positions by offset.
     Unoptimized(Vec<CodePosition>),
     /// Crankshaft's code.
-    Crankshaft,
+    Crankshaft(Box<CrankshaftCode>),
     /// Code of no JavaScript function, or one that could not be read.
     Other,
 }
@@ -196,7 +197,9 @@ fn details(
             },
         },
         CodeKind::Unoptimized => Details::Unoptimized(heap.relocated_positions(code)?),
-        CodeKind::Crankshaft => Details::Crankshaft,
+        CodeKind::Crankshaft => {
+            Details::Crankshaft(Box::new(CrankshaftCode::read(heap, functions, code)?))
+        }
         CodeKind::RegExp | CodeKind::Wasm | CodeKind::Stub(_) | CodeKind::Other => Details::Other,
     })
 }

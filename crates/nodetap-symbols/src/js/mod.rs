@@ -9,6 +9,7 @@ mod active;
 mod builtin_name;
 mod bytecode_positions;
 mod code_cache;
+mod crankshaft;
 mod deopt_frames;
 mod flow;
 mod functions;
@@ -24,9 +25,11 @@ use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
 use nodetap_v8::crankshaft::relocation::{CodePosition, position_before};
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 
+use active::ActiveFunction;
 use bytecode_positions::BytecodePositions;
 pub use code_cache::Now;
 use code_cache::{CachedCode, CodeCache, Details};
+use crankshaft::CrankshaftCode;
 use deopt_frames::Reading;
 use functions::{FunctionInfo, FunctionKey, Functions};
 use optimized::OptimizedCode;
@@ -197,7 +200,9 @@ impl JsNames {
                     Tier::Unoptimized,
                 )])
             }
-            Details::Crankshaft => Some(vec![self.js_frame(&heap, record, None, Tier::Optimized)]),
+            Details::Crankshaft(optimized) => {
+                Some(self.crankshaft(target, record, (&code, optimized), (offset, kind)))
+            }
             Details::Other => match code.code.kind {
                 CodeKind::RegExp => Some(vec![Frame::new(Kind::Pseudo, "(regexp)")]),
                 CodeKind::Stub(name) => Some(vec![Frame::new(Kind::Builtin, name)]),
@@ -280,15 +285,40 @@ impl JsNames {
             builtins: &target.builtins,
         };
         let active = optimized.active(&mut reading, &code.code, &code.instructions, offset, kind);
-        let last = active.len().saturating_sub(1);
-        active
-            .iter()
-            .enumerate()
-            .map(|(index, active)| Frame {
-                position: active.position,
-                ..function_frame(&active.function, None, Some(tier), index < last)
-            })
-            .collect()
+        optimized_frames(&active, tier)
+    }
+
+    /// The functions that are active in Crankshaft's code, innermost first.
+    fn crankshaft(
+        &mut self,
+        target: &Target,
+        record: &FrameRecord,
+        code: (&CachedCode, &CrankshaftCode),
+        at: (u32, PcKind),
+    ) -> Frames {
+        let heap = Heap::new(&target.memory, &target.layout);
+        let frames = match FunctionKey::of_record(record) {
+            Some(key) => self.crankshaft_function(&heap, key, code, at),
+            None => Vec::new(),
+        };
+        if frames.is_empty() {
+            return vec![self.js_frame(&heap, record, None, Tier::Optimized)];
+        }
+        frames
+    }
+
+    /// The same for code that was compiled for the function of `key`; none
+    /// where it was not.
+    fn crankshaft_function(
+        &mut self,
+        heap: &Heap<'_>,
+        key: FunctionKey,
+        (code, optimized): (&CachedCode, &CrankshaftCode),
+        at: (u32, PcKind),
+    ) -> Frames {
+        let code = (&code.code, code.instructions.as_slice());
+        let active = optimized.active(heap, &mut self.functions, key, code, at);
+        optimized_frames(&active, Tier::Optimized)
     }
 
     /// A frame of the embedded builtin that V8's source calls `symbol`.
@@ -310,14 +340,16 @@ impl JsNames {
         code: &CachedCode,
         record: &FrameRecord,
     ) -> bool {
-        let Details::Optimized(optimized) = &code.details else {
-            return false;
+        let of_code = match &code.details {
+            Details::Optimized(optimized) => optimized.function().map(|function| function.id),
+            Details::Crankshaft(optimized) => optimized.function.map(Some),
+            _ => None,
         };
-        let Some(of_code) = optimized.function() else {
+        let Some(of_code) = of_code else {
             return false;
         };
         self.function(target, record)
-            .is_none_or(|function| function.id != of_code.id)
+            .is_none_or(|function| function.id != of_code)
     }
 
     /// The function of `record`, which is one of a script; where in it is not
@@ -342,7 +374,11 @@ impl JsNames {
             Details::Baseline { .. } if code.code.data.0 == record.bytecode_array => {
                 Some(self.function(target, record)?.id)
             }
-            Details::Unoptimized(_) | Details::Crankshaft => {
+            Details::Crankshaft(optimized) => {
+                let function = self.function(target, record)?;
+                Some(optimized.function.or(function.id))
+            }
+            Details::Unoptimized(_) => {
                 let function = self.function(target, record)?;
                 let heap = Heap::new(&target.memory, &target.layout);
                 is_newest(&heap, Tagged(record.shared), &code).then_some(function.id)
@@ -377,7 +413,19 @@ impl JsNames {
                 .unoptimized_function(&heap, code, positions, offset, entered)
                 .into_iter()
                 .collect(),
-            Details::Crankshaft | Details::Other => Vec::new(),
+            Details::Crankshaft(optimized) => {
+                let key = heap
+                    .shared_of(entered)
+                    .and_then(|shared| FunctionKey::at(&heap, shared));
+                match key {
+                    Ok(Some(key)) if optimized.is_called_by(&heap, &code.code, entered, key) => {
+                        let at = (offset, PcKind::Own);
+                        self.crankshaft_function(&heap, key, (code, optimized), at)
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            Details::Other => Vec::new(),
         }
     }
 
@@ -445,6 +493,19 @@ fn before(pc_offset: u32, kind: PcKind) -> u32 {
 fn is_newest(heap: &Heap<'_>, shared: Tagged, code: &CachedCode) -> bool {
     let data = shared.field(heap.layout.shared.function_data);
     data.and_then(|data| heap.tagged(data)) == Ok(code.code.object)
+}
+
+/// The frames of what is active in optimized code, innermost first.
+fn optimized_frames(active: &[ActiveFunction], tier: Tier) -> Frames {
+    let last = active.len().saturating_sub(1);
+    active
+        .iter()
+        .enumerate()
+        .map(|(index, active)| Frame {
+            position: active.position,
+            ..function_frame(&active.function, None, Some(tier), index < last)
+        })
+        .collect()
 }
 
 fn tier(kind: CodeKind) -> Option<Tier> {

@@ -117,7 +117,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             kinds,
             deoptimization,
             safepoints,
-            relocation: None,
+            crankshaft: None,
         });
     }
     if !trusted {
@@ -138,7 +138,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             kinds,
             deoptimization,
             safepoints,
-            relocation: None,
+            crankshaft: None,
         });
     }
     Ok(CodeLayout {
@@ -156,6 +156,6 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         kinds,
         deoptimization,
         safepoints,
-        relocation: None,
+        crankshaft: None,
     })
 }

@@ -4,7 +4,7 @@
 //! its `SharedFunctionInfo` itself.
 
 use super::Ask;
-use crate::crankshaft::relocation::RelocationFormat;
+use crate::crankshaft::CrankshaftLayout;
 use crate::layout::{
     BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, FrameLayout, InstanceTypes,
     Layout, NO_KIND, NO_TYPE, OwnNames, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags,
@@ -187,13 +187,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         },
         deoptimization: DeoptimizationLayout::default(),
         safepoints: None,
-        relocation: Some(if ask.version >= Version::new(5, 0) {
-            RelocationFormat::Modes
-        } else if ask.version >= Version::new(3, 20) {
-            RelocationFormat::Tags
-        } else {
-            RelocationFormat::SharedPoolTag
-        }),
+        crankshaft: CrankshaftLayout::of(ask.version),
     })
 }
 

@@ -1,0 +1,346 @@
+//! Code of Crankshaft's, before Ignition: which functions are active at a pc
+//! in it.
+//!
+//! A call's return address has a deoptimization entry, which tells it as V8's
+//! own stack traces do (`OptimizedFrame::Summarize` in `src/frames.cc`). Other
+//! pcs are told by the entries around them: [`place`].
+
+mod anchors;
+mod graph;
+mod place;
+mod unoptimized;
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use nodetap_profile::Position;
+use nodetap_v8::code::Code;
+use nodetap_v8::crankshaft::DeoptimizationInput;
+use nodetap_v8::crankshaft::relocation::{CodePosition, position_before};
+use nodetap_v8::crankshaft::safepoints::CallSite;
+use nodetap_v8::crankshaft::translation::{FunctionLiteral, JavaScriptFrame};
+use nodetap_v8::{Error, FunctionId, Heap, Tagged};
+use rustc_hash::FxHashMap;
+
+use super::PcKind;
+use super::active::ActiveFunction;
+use super::functions::{FunctionInfo, FunctionKey, Functions};
+use anchors::Anchors;
+use graph::Graph;
+use place::{Surroundings, SyntaxTrees};
+use unoptimized::Unoptimized;
+
+/// Bytes of the jump to an entry of the deoptimizer
+/// (`Deoptimizer::table_entry_size_` in `src/x64/deoptimizer-x64.cc`).
+const DEOPTIMIZER_ENTRY: u64 = 10;
+
+/// The functions that are active at one place, innermost first.
+type Stack = Rc<[ActiveFunction]>;
+
+/// A function in the code, and what its unoptimized code tells.
+#[derive(Clone, Debug)]
+pub struct KnownFunction {
+    info: Rc<FunctionInfo>,
+    tree: Rc<Unoptimized>,
+}
+
+/// What is known of a piece of optimized code.
+#[derive(Debug)]
+pub struct CrankshaftCode {
+    input: DeoptimizationInput,
+    inlined: FxHashMap<u32, KnownFunction>,
+    calls: Vec<CallSite>,
+    /// Where its instructions end.
+    end: u32,
+    /// TurboFan's own source positions; Crankshaft writes none that hold.
+    positions: Option<Vec<CodePosition>>,
+    anchors: OnceCell<Anchors>,
+    /// The function that the code was compiled for, where the code tells.
+    pub function: Option<FunctionId>,
+    /// The functions whose frames were seen to run this code.
+    own: RefCell<FxHashMap<FunctionId, KnownFunction>>,
+    /// What was found before.
+    active: RefCell<FxHashMap<(FunctionId, u32, PcKind), Stack>>,
+}
+
+impl CrankshaftCode {
+    /// Reads what describes `code`.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn read(
+        heap: &Heap<'_>,
+        functions: &mut Functions,
+        code: &Code,
+    ) -> Result<CrankshaftCode, Error> {
+        let input = heap.deoptimization_input(code)?;
+        let mut inlined = FxHashMap::default();
+        for (index, function) in input.inlined_functions() {
+            let known = heap
+                .shared_of(function)
+                .or(Ok(function))
+                .and_then(|shared| KnownFunction::read(heap, functions, shared));
+            match known {
+                Ok(known) => {
+                    inlined.insert(index, known);
+                }
+                Err(error) => tracing::debug!(?code, index, %error, "inlined function not read"),
+            }
+        }
+        let end = heap.safepoint_table_offset(code)?;
+        Ok(CrankshaftCode {
+            inlined,
+            calls: heap.call_sites(code, end)?,
+            end,
+            positions: match heap.is_turbofanned(code)? {
+                true => Some(heap.relocated_positions(code)?),
+                false => None,
+            },
+            anchors: OnceCell::new(),
+            function: match input.shared {
+                Some(shared) => heap.function_id(shared)?,
+                None => None,
+            },
+            input,
+            own: RefCell::default(),
+            active: RefCell::default(),
+        })
+    }
+
+    /// The functions that are active at `offset` of `code`, innermost first,
+    /// as far as they are certain; the last is the one at `shared`, whose frame
+    /// it is. Empty where that is not known. `instructions` are those of
+    /// `code`.
+    pub fn active(
+        &self,
+        heap: &Heap<'_>,
+        functions: &mut Functions,
+        key: FunctionKey,
+        (code, instructions): (&Code, &[u8]),
+        (offset, kind): (u32, PcKind),
+    ) -> Stack {
+        let Some(own) = self.own(heap, functions, key) else {
+            return Rc::new([]);
+        };
+        let place = (key.id(), offset, kind);
+        if let Some(known) = self.active.borrow().get(&place) {
+            return known.clone();
+        }
+        let trees = Trees {
+            own: &own,
+            inlined: &self.inlined,
+        };
+        let call = self.call(offset, kind);
+        let found = match call {
+            Some(CallSite {
+                entry: Some(entry), ..
+            }) => self.at_entry(&trees, entry),
+            _ if self.positions.is_some() => None,
+            _ => {
+                let at = match kind {
+                    PcKind::Return => offset.saturating_sub(1),
+                    PcKind::Own => offset,
+                };
+                self.between_entries(heap, &trees, code, instructions, at)
+            }
+        };
+        let mut active = found.unwrap_or_else(|| {
+            // What TurboFan compiled ahead of time is never deoptimized.
+            let position = call
+                .and(self.positions.as_ref())
+                .and_then(|positions| position_before(positions, offset));
+            vec![ActiveFunction::new(own.info.clone(), position)]
+        });
+        active.reverse();
+        let active: Stack = active.into();
+        self.active.borrow_mut().insert(place, active.clone());
+        active
+    }
+
+    /// The function of `key`, if it is the one that the code was compiled for
+    /// as far as can be told.
+    fn own(
+        &self,
+        heap: &Heap<'_>,
+        functions: &mut Functions,
+        key: FunctionKey,
+    ) -> Option<KnownFunction> {
+        if self.function.is_some_and(|function| function != key.id()) {
+            return None;
+        }
+        if let Some(own) = self.own.borrow().get(&key.id()) {
+            return Some(own.clone());
+        }
+        let info = functions.get(heap, key)?;
+        let tree = Unoptimized::read(heap, key.shared()).unwrap_or_else(|error| {
+            tracing::debug!(?key, %error, "unoptimized code not read");
+            Unoptimized::default()
+        });
+        // The function may have been moved meanwhile.
+        if heap.function_id(key.shared()) != Ok(Some(key.id())) {
+            return None;
+        }
+        let own = KnownFunction {
+            info,
+            tree: Rc::new(tree),
+        };
+        self.own.borrow_mut().insert(key.id(), own.clone());
+        Some(own)
+    }
+
+    /// Whether a call of `entered`, the function of `key`, runs this code.
+    pub fn is_called_by(
+        &self,
+        heap: &Heap<'_>,
+        code: &Code,
+        entered: Tagged,
+        key: FunctionKey,
+    ) -> bool {
+        match self.function {
+            Some(function) => function == key.id(),
+            None => heap.code_entry(entered) == Ok(code.start),
+        }
+    }
+
+    /// The call that returns to `offset`.
+    fn call(&self, offset: u32, kind: PcKind) -> Option<CallSite> {
+        let is_at = |call: &&CallSite| kind == PcKind::Return && call.pc == offset;
+        self.calls.iter().find(is_at).copied()
+    }
+
+    /// The functions that are active at the place of `entry`, outermost first.
+    /// `None` where one of them is not known.
+    fn at_entry(&self, trees: &Trees<'_>, entry: u32) -> Option<Vec<ActiveFunction>> {
+        let frames = place::frames(&self.input, entry)?;
+        let frames = frames.iter().map(|frame| trees.active(frame));
+        frames.collect()
+    }
+
+    fn between_entries(
+        &self,
+        heap: &Heap<'_>,
+        trees: &Trees<'_>,
+        code: &Code,
+        instructions: &[u8],
+        at: u32,
+    ) -> Option<Vec<ActiveFunction>> {
+        let anchors = self
+            .anchors
+            .get_or_init(|| self.follow(heap, code, instructions));
+        let index = anchors.graph.at(at)?;
+        let (frames, line) = match anchors.graph.exit(index) {
+            // On the way to the deoptimizer.
+            Some(entry) => (place::frames(&self.input, entry)?, None),
+            None => {
+                let surroundings = Surroundings {
+                    anchors,
+                    input: &self.input,
+                    trees,
+                };
+                let place = surroundings.place(index)?;
+                (place.frames, place.line)
+            }
+        };
+        let frames = frames.iter().map(|frame| trees.active(frame));
+        let mut active: Vec<ActiveFunction> = frames.collect::<Option<_>>()?;
+        active.last_mut()?.position = line.and_then(|line| Position::new(line, 0));
+        Some(active)
+    }
+
+    fn follow(&self, heap: &Heap<'_>, code: &Code, instructions: &[u8]) -> Anchors {
+        let end = instructions.len().min(self.end as usize);
+        let returns = self.calls.iter().map(|call| call.pc);
+        let entries = [0].into_iter().chain(self.input.osr_entry).chain(returns);
+        let mut exits = FxHashMap::default();
+        let exit = |target| {
+            let count = self.input.entries();
+            *exits
+                .entry(target)
+                .or_insert_with(|| deoptimizer_entry(heap, target, count))
+        };
+        let graph = Graph::new(code.start, &instructions[..end], entries, exit);
+        Anchors::new(graph, &self.calls)
+    }
+}
+
+impl KnownFunction {
+    fn read(
+        heap: &Heap<'_>,
+        functions: &mut Functions,
+        shared: Tagged,
+    ) -> Result<KnownFunction, Error> {
+        let info = functions.at(heap, shared)?;
+        let info = info.ok_or(Error::Unbelievable("a function without script"))?;
+        let tree = Rc::new(Unoptimized::read(heap, shared)?);
+        // All was read while the program ran.
+        if heap.function_id(shared)? != info.id {
+            return Err(Error::Unbelievable("another function by now"));
+        }
+        Ok(KnownFunction { info, tree })
+    }
+}
+
+/// The functions in a piece of code.
+struct Trees<'a> {
+    own: &'a KnownFunction,
+    inlined: &'a FxHashMap<u32, KnownFunction>,
+}
+
+impl Trees<'_> {
+    fn function(&self, literal: FunctionLiteral) -> Option<&KnownFunction> {
+        match literal {
+            FunctionLiteral::Own => Some(self.own),
+            FunctionLiteral::Index(index) => self.inlined.get(&index),
+        }
+    }
+
+    /// The function of `frame` at its node.
+    fn active(&self, frame: &JavaScriptFrame) -> Option<ActiveFunction> {
+        let function = self.function(frame.function)?;
+        let position = frame.ast_id.and_then(|id| function.tree.position(id));
+        Some(ActiveFunction::new(function.info.clone(), position))
+    }
+}
+
+impl SyntaxTrees for Trees<'_> {
+    fn leads(&self, function: FunctionLiteral, from: Option<i32>, to: Option<i32>) -> bool {
+        let (Some(from), Some(to)) = (from, to) else {
+            return false;
+        };
+        let function = self.function(function);
+        function.is_some_and(|function| function.tree.leads(from, to))
+    }
+
+    fn lines(
+        &self,
+        function: FunctionLiteral,
+        from: Option<i32>,
+        to: Option<i32>,
+    ) -> Option<BTreeSet<u32>> {
+        let KnownFunction { info, tree } = self.function(function)?;
+        let positions = tree.between(from?, to?)?;
+        let line = |position| Some(info.locate(Some(position))?.line.get());
+        positions.into_iter().map(line).collect()
+    }
+}
+
+/// The deoptimization entry that the deoptimizer is told at `address`: it has
+/// a table of pieces of code that push their own number and jump
+/// (`Deoptimizer::TableEntryGenerator::GeneratePrologue`).
+fn deoptimizer_entry(heap: &Heap<'_>, address: u64, count: usize) -> Option<u32> {
+    const PUSH: u8 = 0x68;
+    const JMP: u8 = 0xe9;
+    let pushed = |address: u64| {
+        let bytes = heap.memory.bytes(address, 6).ok()?;
+        let number = u32::from_le_bytes(bytes[1..5].try_into().ok()?);
+        (bytes[0] == PUSH && bytes[5] == JMP).then_some(number)
+    };
+    let entry = pushed(address).filter(|&entry| (entry as usize) < count)?;
+    // Its neighbor has the next number.
+    let neighbor = match entry.checked_sub(1) {
+        Some(previous) => pushed(address.wrapping_sub(DEOPTIMIZER_ENTRY)) == Some(previous),
+        None => pushed(address.wrapping_add(DEOPTIMIZER_ENTRY)) == Some(1),
+    };
+    neighbor.then_some(entry)
+}
