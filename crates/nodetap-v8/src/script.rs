@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn old_versions_know_newlines_only() {
         let units: Vec<u16> = "a\nbb\r\nc\rd\u{2028}e".encode_utf16().collect();
-        assert_eq!(line_ends(&units, true), [1, 5, 10]);
+        assert_eq!(line_ends(&units, true), [1, 5, 11]);
     }
 
     #[test]
