@@ -63,8 +63,42 @@ impl Binary {
                 binary.v8 = binary.v8.or_else(|| v8_version(bytes));
             }
         }
+        if has_metadata && binary.v8.is_none() {
+            binary.v8 = v8_version_fields(&sections, endian, data);
+        }
         Some(binary)
     }
+}
+
+/// V8's version by the fields of its class `Version`, which is all that Node.js
+/// before 8 has: there is no suffix of Node's.
+fn v8_version_fields<'data>(
+    sections: &SectionTable<'data, Header>,
+    endian: Endianness,
+    data: &'data [u8],
+) -> Option<String> {
+    let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM).ok()?;
+    let (table, _) = sections.gnu_hash(endian, data).ok()??;
+    let versions = sections.versions(endian, data).ok()?.unwrap_or_default();
+    let number = |field: &str| -> Option<u32> {
+        let name = format!("_ZN2v88internal7Version6{field}_E");
+        let name = name.as_bytes();
+        let (_, symbol) =
+            table.find(endian, name, elf::gnu_hash(name), None, &symbols, &versions)?;
+        let address = symbol.st_value(endian);
+        let bytes = sections.iter().find_map(|section| {
+            let offset = address.checked_sub(section.sh_addr(endian))?;
+            let is_there = offset < section.sh_size(endian)
+                && section.sh_type(endian) == elf::SHT_PROGBITS
+                && section.sh_flags(endian) & elf::SHF_ALLOC == elf::SHF_ALLOC;
+            let bytes = section.data(endian, data).ok().filter(|_| is_there)?;
+            bytes.get(usize::try_from(offset).ok()?..)
+        });
+        let bytes = bytes?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes))
+    };
+    let [major, minor, build, patch] = ["major", "minor", "build", "patch"].map(number);
+    Some(format!("{}.{}.{}.{}", major?, minor?, build?, patch?))
 }
 
 /// Whether the symbol is there: in the dynamic symbols, found by their hash
