@@ -88,7 +88,9 @@ impl Role {
         let role = match name {
             "MainThread" | "node-MainThread" => Role::Main,
             "WorkerThread" => Role::Worker,
-            "V8Worker" | "node-V8Worker" | "V8 DefaultWorke" => Role::V8Worker,
+            "V8Worker" | "node-V8Worker" | "V8 DefaultWorke" | "V8 WorkerThread" => Role::V8Worker,
+            // Before Node.js 4.
+            "OptimizingCompi" | "v8:SweeperThrea" => Role::V8Worker,
             "DelayedTaskSche" => Role::DelayedTaskScheduler,
             "libuv-worker" => Role::LibuvWorker,
             "SignalInspector" => Role::SignalInspector,

@@ -219,6 +219,8 @@ fn main() -> std::process::ExitCode {
     let cases = [
         ("kinds_unoptimized", "main", "kinds", Unoptimized, false),
         ("kinds_cold", "main", "kinds", Cold, false),
+        ("es6_unoptimized", "main", "es6", Unoptimized, false),
+        ("es6_cold", "main", "es6", Cold, false),
         (
             "recursion_unoptimized",
             "main",
@@ -242,9 +244,8 @@ fn main() -> std::process::ExitCode {
         ("from_callback", "callback", "short", Cold, false),
     ];
     matrix::main(cases.map(|(name, entry, chain, mode, calling)| {
-        Test::new(name, 0, move |node| {
-            check(node, entry, chain, mode, calling)
-        })
-        .before(8)
+        let since = if chain == "es6" { 4 } else { 0 };
+        let check = move |node: &Node| check(node, entry, chain, mode, calling);
+        Test::new(name, since, check).before(8)
     }))
 }
