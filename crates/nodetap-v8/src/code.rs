@@ -91,7 +91,11 @@ impl Heap<'_> {
                     continue;
                 }
                 let holder = Tagged(start + index as u64 * 8 + 1);
-                if self.instance_type(holder) != Ok(self.layout.types.instruction_stream) {
+                // Any byte may be the one that says what an object is, where
+                // instance types have no more (before V8 7).
+                if self.instance_type(holder) != Ok(self.layout.types.instruction_stream)
+                    || !self.is_map(map)
+                {
                     others.insert(word);
                     continue;
                 }

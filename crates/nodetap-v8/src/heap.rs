@@ -95,6 +95,12 @@ impl<'a> Heap<'a> {
         Ok(word & self.layout.instance_type_mask)
     }
 
+    /// Whether `object` is a map: all have the same map, which has itself.
+    pub fn is_map(&self, object: Tagged) -> bool {
+        let map_of = |object: Tagged| self.tagged(object.address()?);
+        map_of(object).is_ok_and(|meta| meta.is_heap_object() && map_of(meta) == Ok(meta))
+    }
+
     /// Checks that `object` is of instance type `wanted`.
     pub fn expect(&self, object: Tagged, wanted: u16, expected: &'static str) -> Result<(), Error> {
         let found = self.instance_type(object)?;
