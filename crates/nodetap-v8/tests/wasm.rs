@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nodetap_v8::wasm::{NativeModule, WasmCode};
-use nodetap_v8::{Error, Heap, Layout, Memory, Metadata, Unreadable, Version};
+use nodetap_v8::{Heap, Layout, Memory, Metadata, Unreadable, Version};
 
 fn layout() -> Layout {
     let lines = include_str!("metadata/24.21.0.txt").lines();
@@ -116,35 +115,22 @@ fn module() -> Words {
     memory
 }
 
-fn code_at(heap: &Heap<'_>, native: &NativeModule, pc: u64) -> Result<WasmCode, Error> {
-    heap.wasm_code_at(native, pc)
-}
-
 #[test]
-fn a_pc_is_in_the_code_that_covers_it() {
+fn a_module_tells_all_its_code() {
     let (memory, layout) = (module(), layout());
     let heap = Heap::new(&memory, &layout);
     let native = heap.native_module(NATIVE).expect("a module");
-    for number in 0..7 {
-        for offset in [0, 1, 0x7f] {
-            let code = code_at(&heap, &native, instructions(number) + offset).expect("code");
-            assert_eq!(code.start, instructions(number));
-            let function = (number != 0).then_some(number as u32);
-            assert_eq!(code.function, function);
-        }
-        let behind = instructions(number) + 0x80;
-        assert!(code_at(&heap, &native, behind).is_err(), "{behind:#x}");
-    }
-    assert!(code_at(&heap, &native, INSTRUCTIONS - 1).is_err());
-    assert!(code_at(&heap, &native, instructions(7)).is_err());
-
     let inventory = heap.wasm_inventory(&native).expect("an inventory");
     assert_eq!(inventory.mapped, 7);
-    let bounds = heap.wasm_bounds(&native, &inventory).expect("bounds");
-    assert_eq!(bounds, INSTRUCTIONS..instructions(6) + 0x80);
-    let recent = heap.wasm_recent_code(&native, &inventory).expect("code");
-    let functions: Vec<_> = recent.iter().map(|code| code.function).collect();
-    assert_eq!(functions, [Some(7)]);
+    let codes = heap.wasm_codes(&native, &inventory).expect("code");
+    assert_eq!(codes.len(), 8);
+    for (number, (&start, code)) in (0..).zip(&codes) {
+        assert_eq!((start, code.start), (instructions(number), start));
+        let function = (number != 0).then_some(number as u32);
+        assert_eq!(code.function, function);
+        assert!(code.contains(start) && code.contains(start + 0x7f));
+        assert!(!code.contains(start - 1) && !code.contains(start + 0x80));
+    }
     let bytes = heap.wasm_wire_bytes(&native).expect("the module's bytes");
     assert_eq!(bytes, b"\0asm\x01\0\0\0\0\x02\x01x");
 }
@@ -156,10 +142,25 @@ fn code_that_is_in_no_map_yet_makes_a_module_too() {
     let heap = Heap::new(&memory, &layout);
     let native = heap.native_module(NATIVE).expect("a module");
     let inventory = heap.wasm_inventory(&native).expect("an inventory");
-    assert_eq!(heap.wasm_bounds(&native, &inventory), Ok(0..0));
-    let recent = heap.wasm_recent_code(&native, &inventory).expect("code");
-    assert_eq!(recent.len(), 1);
-    assert!(code_at(&heap, &native, instructions(3)).is_err());
+    let codes = heap.wasm_codes(&native, &inventory).expect("code");
+    let functions: Vec<_> = codes.values().map(|code| code.function).collect();
+    assert_eq!(functions, [Some(7)]);
+}
+
+#[test]
+fn a_map_that_is_being_changed_is_not_believed() {
+    let (mut memory, layout) = (module(), layout());
+    // A node has its parent as child; the map has more nodes than the tree.
+    memory.put(node(6) + 16, &[node(5)]);
+    let heap = Heap::new(&memory, &layout);
+    let native = heap.native_module(NATIVE).expect("a module");
+    let inventory = heap.wasm_inventory(&native).expect("an inventory");
+    assert!(heap.wasm_codes(&native, &inventory).is_err());
+    memory.put(node(6) + 16, &[0]);
+    memory.put(HEAD + 32, &[8]);
+    let heap = Heap::new(&memory, &layout);
+    let inventory = heap.wasm_inventory(&native).expect("an inventory");
+    assert!(heap.wasm_codes(&native, &inventory).is_err());
 }
 
 #[test]
@@ -186,15 +187,10 @@ fn whatever_is_in_memory_ends_in_an_answer() {
             let Ok(native) = heap.native_module(NATIVE) else {
                 continue;
             };
-            for number in 0..8 {
-                let pc = instructions(number) + 5;
-                if let Ok(code) = code_at(&heap, &native, pc) {
-                    assert!(code.contains(pc));
-                }
-            }
-            if let Ok(inventory) = heap.wasm_inventory(&native) {
-                let _ = heap.wasm_bounds(&native, &inventory);
-                let _ = heap.wasm_recent_code(&native, &inventory);
+            if let Ok(inventory) = heap.wasm_inventory(&native)
+                && let Ok(codes) = heap.wasm_codes(&native, &inventory)
+            {
+                assert!(codes.len() <= 9);
             }
             let _ = heap.wasm_wire_bytes(&native);
         }

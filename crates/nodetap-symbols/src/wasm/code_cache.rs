@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -51,6 +51,33 @@ pub struct CachedCode {
 }
 
 impl CachedCode {
+    fn read(heap: &Heap<'_>, module: &KnownModule, code: WasmCode, generation: u32) -> CachedCode {
+        let mut cached = CachedCode {
+            code,
+            generation,
+            module: module.info.clone(),
+            positions: heap.wasm_positions(&code).unwrap_or_default(),
+            inlined: heap.wasm_inlined(&code).unwrap_or_default(),
+            instructions: heap
+                .memory
+                .bytes(code.start, code.size as usize)
+                .unwrap_or_default(),
+            states: OnceCell::new(),
+        };
+        // Of code that is gone, only what it was is known.
+        if heap.wasm_code(code.address, module.native.address) != Ok(code) {
+            cached.positions.clear();
+            cached.inlined.clear();
+            cached.instructions.clear();
+        }
+        cached
+    }
+
+    /// Whether it begins by making a frame.
+    pub fn makes_frame(&self) -> bool {
+        self.instructions.starts_with(&[0x55, 0x48, 0x89, 0xe5])
+    }
+
     /// Whose frame the frame pointer is that of when `pc` executes next.
     pub fn frame_state(&self, pc: u64) -> State {
         let offset = (pc - self.code.start) as usize;
@@ -81,14 +108,25 @@ pub struct CodeCache {
 struct KnownModule {
     native: NativeModule,
     info: Rc<ModuleInfo>,
-    /// What code it has, as seen in the epoch `seen`.
+    /// What code it has, as seen in the epoch `seen`, and had in the one before
+    /// where that is another.
     inventory: Option<Inventory>,
     seen: u64,
-    bounds: Range<u64>,
-    /// The code that is not in its map yet, by where it starts.
-    recent: BTreeMap<u64, WasmCode>,
+    now: Codes,
+    before: Option<Codes>,
     /// The code that frames were found in.
     codes: BTreeMap<u64, Rc<CachedCode>>,
+}
+
+/// The code of a module by where it starts.
+#[derive(Debug, Default)]
+struct Codes(BTreeMap<u64, WasmCode>);
+
+impl Codes {
+    fn at(&self, pc: u64) -> Option<WasmCode> {
+        let (_, code) = self.0.range(..=pc).next_back()?;
+        code.contains(pc).then_some(*code)
+    }
 }
 
 impl CodeCache {
@@ -145,7 +183,7 @@ impl CodeCache {
         let found = self
             .modules
             .iter_mut()
-            .find_map(|module| module.code_at(heap, pc, now, generation));
+            .find_map(|module| module.code_at(heap, pc, generation));
         self.checked.insert(pc, found.clone());
         found
     }
@@ -174,8 +212,8 @@ impl KnownModule {
             }),
             inventory: None,
             seen: 0,
-            bounds: 0..0,
-            recent: BTreeMap::new(),
+            now: Codes::default(),
+            before: None,
             codes: BTreeMap::new(),
         })
     }
@@ -183,74 +221,49 @@ impl KnownModule {
     /// Looks at what code there is in the module now.
     fn refresh(&mut self, heap: &Heap<'_>, epoch: u64) -> Result<(), Error> {
         let inventory = heap.wasm_inventory(&self.native)?;
+        self.before = None;
         if self.inventory != Some(inventory) {
-            // Torn while V8 changes it, it is read again in the next batch.
-            let bounds = heap.wasm_bounds(&self.native, &inventory);
-            let recent = heap.wasm_recent_code(&self.native, &inventory);
-            if let (Ok(bounds), Ok(recent)) = (bounds, recent) {
-                self.bounds = bounds;
-                self.recent = recent.into_iter().map(|code| (code.start, code)).collect();
-                self.inventory = Some(inventory);
+            match heap.wasm_codes(&self.native, &inventory) {
+                Ok(codes) => {
+                    self.before = Some(mem::replace(&mut self.now, Codes(codes)));
+                    self.inventory = Some(inventory);
+                }
+                // Torn while V8 changes it, it is read again in the next batch.
+                Err(error) => tracing::debug!(%error, "a module's code as it was"),
             }
         }
         self.seen = epoch;
         Ok(())
     }
 
+    /// The code that a tick hit at `pc` since the last batch.
+    fn find(&self, pc: u64) -> Option<WasmCode> {
+        let now = self.now.at(pc);
+        match self.before.as_ref().and_then(|before| before.at(pc)) {
+            // It has been freed since; nothing else has been put there.
+            Some(before) if now.is_none() => Some(before),
+            // Which of the two it was is not known.
+            Some(before) if now != Some(before) => None,
+            _ => now,
+        }
+    }
+
     fn code_at(
         &mut self,
         heap: &Heap<'_>,
         pc: u64,
-        now: Now,
         generation: &mut u32,
     ) -> Option<Rc<CachedCode>> {
-        let before = self.codes.range(..=pc).next_back();
-        let before = before.filter(|(_, cached)| cached.code.contains(pc));
-        let before = before.map(|(_, cached)| cached.clone());
-        if now.ended {
-            return before;
-        }
-        let code = self.find(heap, pc);
-        match (before, code) {
-            (Some(before), Some(code)) if before.code == code => Some(before),
-            // Another one than the last time: which of them a tick hit that
-            // fell in between is not known.
-            (Some(before), _) => {
-                self.codes.remove(&before.code.start);
-                None
-            }
-            (None, Some(code)) => {
-                *generation += 1;
-                let cached = CachedCode {
-                    code,
-                    generation: FIRST_GENERATION + *generation,
-                    module: self.info.clone(),
-                    positions: heap.wasm_positions(&code).unwrap_or_default(),
-                    inlined: heap.wasm_inlined(&code).unwrap_or_default(),
-                    instructions: heap
-                        .memory
-                        .bytes(code.start, code.size as usize)
-                        .unwrap_or_default(),
-                    states: OnceCell::new(),
-                };
-                let cached = Rc::new(cached);
-                self.codes.retain(|_, other| {
-                    other.code.end() <= code.start || other.code.start >= code.end()
-                });
-                self.codes.insert(code.start, cached.clone());
-                Some(cached)
-            }
-            (None, None) => None,
-        }
-    }
-
-    fn find(&self, heap: &Heap<'_>, pc: u64) -> Option<WasmCode> {
-        if self.bounds.contains(&pc)
-            && let Ok(code) = heap.wasm_code_at(&self.native, pc)
+        let code = self.find(pc)?;
+        if let Some(cached) = self.codes.get(&code.start)
+            && cached.code == code
         {
-            return Some(code);
+            return Some(cached.clone());
         }
-        let (_, code) = self.recent.range(..=pc).next_back()?;
-        code.contains(pc).then_some(*code)
+        *generation += 1;
+        let generation = FIRST_GENERATION + *generation;
+        let cached = Rc::new(CachedCode::read(heap, self, code, generation));
+        self.codes.insert(code.start, cached.clone());
+        Some(cached)
     }
 }

@@ -78,10 +78,10 @@ impl WasmNames {
     /// The frames of `code` at `pc`, innermost first.
     pub fn frames(&self, code: &CachedCode, pc: u64, kind: PcKind) -> Vec<Frame> {
         let Some(function) = code.code.function else {
-            // Tables of jumps have no frame, so it is neither.
-            let name = match kind {
-                PcKind::Own => "wasm-wrapper",
-                PcKind::Return => "wasm-to-js",
+            // As V8's profiler calls them.
+            let name = match code.makes_frame() {
+                true => "wasm-to-js",
+                false => "jump-table",
             };
             return vec![Frame::new(Kind::Builtin, name)];
         };

@@ -8,7 +8,7 @@
 //! to the module as it was loaded, which begins with its magic number. So both
 //! are found by looking at each word of the object.
 
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 use crate::heap::{Error, Heap};
 use crate::wasm::{WasmCode, is_pointer};
@@ -26,8 +26,8 @@ const NODE_WORDS: usize = 6;
 /// the code that is not in the map yet. (Before 8.7 another field is there.)
 const RECENT: u64 = 40;
 
-/// How deep a tree is followed: a balanced one of this depth has 2^32 nodes.
-const MAX_DEPTH: usize = 64;
+/// How many pieces of code of a map are read.
+const MAX_MAPPED: u64 = 1 << 17;
 
 /// How many pieces of code that are not in the map yet are looked at.
 const MAX_RECENT: u64 = 1 << 17;
@@ -158,28 +158,45 @@ impl Heap<'_> {
         })
     }
 
-    /// Between which addresses the code in the map is.
+    /// All code of the module by where it starts, that in the map as that in
+    /// none yet.
     ///
     /// # Errors
-    /// Where that cannot be read.
-    pub fn wasm_bounds(
+    /// Where it cannot be read, or V8 is just changing the map.
+    pub fn wasm_codes(
         &self,
         native: &NativeModule,
         inventory: &Inventory,
-    ) -> Result<Range<u64>, Error> {
-        let [root, first, last] = inventory.nodes;
-        if root == 0 {
-            return Ok(0..0);
+    ) -> Result<BTreeMap<u64, WasmCode>, Error> {
+        let mut codes = BTreeMap::new();
+        let recent = self.wasm_recent_code(native, inventory)?;
+        codes.extend(recent.into_iter().map(|code| (code.start, code)));
+        let mut nodes = 0;
+        let mut next = vec![inventory.nodes[0]];
+        while let Some(address) = next.pop() {
+            if address == 0 {
+                continue;
+            }
+            nodes += 1;
+            if nodes > inventory.mapped.min(MAX_MAPPED) {
+                return Err(Error::Unbelievable("a map of more than it has"));
+            }
+            let node = self.node(address)?;
+            next.extend([node.left, node.right]);
+            let code = self.wasm_code(node.value, native.address)?;
+            if code.start != node.key {
+                return Err(Error::Unbelievable("code that is not where it is mapped"));
+            }
+            codes.insert(code.start, code);
         }
-        let last = self.wasm_code(self.node(last)?.value, native.address)?;
-        Ok(self.node(first)?.key..last.end())
+        if nodes == inventory.mapped {
+            Ok(codes)
+        } else {
+            Err(Error::Unbelievable("a map of less than it has"))
+        }
     }
 
-    /// The code that is not in the map yet.
-    ///
-    /// # Errors
-    /// Where it cannot be read.
-    pub fn wasm_recent_code(
+    fn wasm_recent_code(
         &self,
         native: &NativeModule,
         inventory: &Inventory,
@@ -193,33 +210,6 @@ impl Heap<'_> {
             .into_iter()
             .filter_map(|pointer| self.wasm_code(pointer, native.address).ok());
         Ok(codes.collect())
-    }
-
-    /// The code in the map that contains `pc`.
-    ///
-    /// # Errors
-    /// Where there is none, or V8 is just changing the map.
-    pub fn wasm_code_at(&self, native: &NativeModule, pc: u64) -> Result<WasmCode, Error> {
-        let mut next = self.node(native.head)?.parent;
-        let mut found = None;
-        for _ in 0..MAX_DEPTH {
-            if next == 0 {
-                break;
-            }
-            let node = self.node(next)?;
-            if node.key <= pc {
-                next = node.right;
-                found = Some(node);
-            } else {
-                next = node.left;
-            }
-        }
-        let node = found.ok_or(Error::Unbelievable("a pc before all code"))?;
-        let code = self.wasm_code(node.value, native.address)?;
-        if code.start != node.key || !code.contains(pc) {
-            return Err(Error::Unbelievable("a pc in no code of the module"));
-        }
-        Ok(code)
     }
 
     /// The module as it was loaded: its bytes.
