@@ -73,6 +73,9 @@ const BLOB: &str = "v8_Default_embedded_blob_code_";
 /// The blob itself where the name above is a pointer to it (before V8 11).
 const BLOB_DATA: &str = "v8_Default_embedded_blob_code_data_";
 const BLOB_SIZE: &str = "v8_Default_embedded_blob_code_size_";
+/// Before V8 9 code and data are one blob.
+const WHOLE_BLOB: &str = "v8_Default_embedded_blob_data_";
+const WHOLE_BLOB_SIZE: &str = "v8_Default_embedded_blob_size_";
 
 impl Image {
     /// Reads the binary at `path`.
@@ -142,6 +145,8 @@ impl Image {
         let mut blob = None;
         let mut blob_data = None;
         let mut blob_size = None;
+        let mut whole_blob = None;
+        let mut whole_blob_size = None;
         let tables = [elf.dynamic_symbol_table(), elf.symbol_table()];
         for symbol in tables.iter().flatten().flat_map(|table| table.symbols()) {
             // Most symbols are functions; these are data. (The blob is code.)
@@ -160,6 +165,8 @@ impl Image {
                 BLOB => blob = Some(symbol.address()),
                 BLOB_DATA => blob_data = Some(symbol.address()),
                 BLOB_SIZE => blob_size = value(symbol.address()),
+                WHOLE_BLOB => whole_blob = Some(symbol.address()),
+                WHOLE_BLOB_SIZE => whole_blob_size = value(symbol.address()),
                 NODE_METADATA => image.node_metadata = Some(symbol.address()),
                 BYTECODE_SIZES => {
                     image.bytecode_sizes =
@@ -175,7 +182,11 @@ impl Image {
                 }
             }
         }
-        if let (Some(start), Some(size)) = (blob_data.or(blob), blob_size)
+        let (start, size) = match whole_blob_size {
+            Some(size) => (whole_blob, Some(size)),
+            None => (blob_data.or(blob), blob_size),
+        };
+        if let (Some(start), Some(size)) = (start, size)
             && let Ok(size) = u64::try_from(size)
         {
             image.builtins = start..start.saturating_add(size);

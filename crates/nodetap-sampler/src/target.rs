@@ -112,9 +112,10 @@ impl TargetError {
             TargetError::NoPermission { .. } => {
                 Some("run nodetap as root: sudo nodetap …".to_owned())
             }
-            TargetError::UnknownV8 { .. } => {
-                Some("nodetap reads Node.js 0.10, 0.12, 4, 6, 18, 20, 22, 24, 25 and 26".to_owned())
-            }
+            TargetError::UnknownV8 { .. } => Some(
+                "nodetap reads Node.js 0.10, 0.12, 4, 6, 12, 14, 16, 18, 20, 22, 24, 25 and 26"
+                    .to_owned(),
+            ),
             TargetError::Image { .. } | TargetError::Io { .. } => None,
         }
     }

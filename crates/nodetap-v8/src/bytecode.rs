@@ -5,6 +5,11 @@ use crate::heap::{Error, Heap, Tagged};
 use crate::layout::BytecodeLayout;
 use crate::source_position::{self, Entry};
 
+/// `BaselineData.baseline_code`, `.data` (`src/objects/shared-function-info.tq`
+/// of V8 9).
+const BASELINE_DATA_CODE: u32 = 8;
+const BASELINE_DATA_DATA: u32 = 16;
+
 impl Heap<'_> {
     /// The offset of the bytecode that an interpreted frame executes, from the
     /// value its frame or register has: V8 counts from the tagged start of the
@@ -25,10 +30,13 @@ impl Heap<'_> {
         let types = &self.layout.types;
         self.expect(shared, types.shared_function_info, "a SharedFunctionInfo")?;
         let mut data = self.tagged(shared.field(self.layout.shared.function_data)?)?;
-        // Baseline code has it in place of deoptimization data.
-        if self.instance_type(data)? == types.code {
+        let found = self.instance_type(data)?;
+        if found == types.code {
+            // Baseline code has it in place of deoptimization data.
             let offset = self.layout.code.deoptimization_or_interpreter_data;
             data = self.tagged(data.field(offset)?)?;
+        } else if Some(found) == types.baseline_data {
+            data = self.tagged(data.field(BASELINE_DATA_DATA)?)?;
         }
         // `InterpreterData.bytecode_array`, with a copy of the interpreter's
         // entry for each function (`--interpreted-frames-native-stack`).
@@ -36,6 +44,19 @@ impl Heap<'_> {
             data = self.tagged(data.field(8)?)?;
         }
         self.expect(data, types.bytecode_array, "a BytecodeArray")?;
+        Ok(data)
+    }
+
+    /// The code that the function of `shared` has of its own: baseline code,
+    /// before Ignition full-codegen's.
+    ///
+    /// # Errors
+    /// Where it has none, or that cannot be read.
+    pub fn newest_code(&self, shared: Tagged) -> Result<Tagged, Error> {
+        let data = self.tagged(shared.field(self.layout.shared.function_data)?)?;
+        if Some(self.instance_type(data)?) == self.layout.types.baseline_data {
+            return self.tagged(data.field(BASELINE_DATA_CODE)?);
+        }
         Ok(data)
     }
 
@@ -87,7 +108,7 @@ impl Heap<'_> {
 
 /// The length of each bytecode at each operand scale: the build's own table
 /// (`interpreter::Bytecodes::kBytecodeSizes`, one row a scale: single, double,
-/// quadruple).
+/// quadruple; of bytes, before V8 9 of 32-bit numbers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BytecodeSizes {
     rows: [Vec<u8>; 3],

@@ -16,6 +16,9 @@ const MAX_SCAN: u64 = 1 << 20;
 /// version.
 const CODE_HEADER: usize = 96;
 
+/// Bytes of baseline code that its `BytecodeArray` is named in.
+const PROLOGUE: usize = 128;
+
 /// What compiled a piece of code (`src/objects/code-kind.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CodeKind {
@@ -160,7 +163,7 @@ impl Heap<'_> {
             let at = offset as usize;
             u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"))
         };
-        Ok(Code {
+        let mut code = Code {
             object,
             start: match layout.instruction_start {
                 Some(offset) => u64_at(offset),
@@ -170,7 +173,33 @@ impl Heap<'_> {
             kind: self.code_kind(u32_at(layout.flags) & layout.kind_mask),
             data: Tagged(u64_at(layout.deoptimization_or_interpreter_data)),
             table: Tagged(u64_at(layout.position_table)),
-        })
+        };
+        if code.kind == CodeKind::Baseline && !layout.has_bytecode {
+            code.data = self.bytecode_in(&code)?;
+        }
+        Ok(code)
+    }
+
+    /// The `BytecodeArray` that the instructions of baseline code name: the
+    /// first they do is hand it to what makes their frame
+    /// (`BaselineCompiler::Prologue`, `src/baseline/baseline-compiler.cc`).
+    fn bytecode_in(&self, code: &Code) -> Result<Tagged, Error> {
+        let length = PROLOGUE.min(code.size as usize);
+        let instructions = self.memory.bytes(code.start, length)?;
+        instructions
+            .windows(10)
+            .filter_map(|bytes| match *bytes {
+                // mov r64,imm64
+                [0x48 | 0x49, 0xb8..=0xbf, ref number @ ..] => {
+                    Some(Tagged(u64::from_le_bytes(number.try_into().ok()?)))
+                }
+                _ => None,
+            })
+            .find(|&word| {
+                let found = self.instance_type(word);
+                found == Ok(self.layout.types.bytecode_array)
+            })
+            .ok_or(Error::Unbelievable("baseline code without bytecode"))
     }
 
     fn code_kind(&self, kind: u32) -> CodeKind {

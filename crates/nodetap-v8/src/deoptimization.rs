@@ -37,10 +37,11 @@ pub struct DeoptimizationData {
     /// How many of the entries, the first ones, are eager: code jumps to their
     /// exits. The others are lazy: of calls.
     eager: u32,
-    exit_size: u32,
+    /// `None` where that is not the same for all.
+    exit_size: Option<u32>,
     /// Where the exits start, in bytes from the code's start: one after the
-    /// other, in the order of the entries.
-    pub exit_start: u32,
+    /// other, in the order of the entries; `None` where that is not known.
+    pub exit_start: Option<u32>,
     /// Where on-stack replacement enters the code, likewise.
     pub osr_entry: Option<u32>,
 }
@@ -83,14 +84,14 @@ impl DeoptimizationData {
 
     /// The entry whose exit contains the byte at `offset` of the code.
     pub fn exit_at(&self, offset: u32) -> Option<u32> {
-        let entry = offset.checked_sub(self.exit_start)? / self.exit_size;
+        let entry = offset.checked_sub(self.exit_start?)? / self.exit_size?;
         ((entry as usize) < self.entries.len()).then_some(entry)
     }
 
     /// The entry whose exit the code at another place jumps to at `offset`.
     pub fn eager_exit_at(&self, offset: u32) -> Option<u32> {
         let entry = self.exit_at(offset)?;
-        let start = self.exit_start + entry * self.exit_size;
+        let start = self.exit_start? + entry * self.exit_size?;
         (entry < self.eager && offset == start).then_some(entry)
     }
 
@@ -189,8 +190,11 @@ impl Heap<'_> {
             })
             .collect::<Option<Vec<u32>>>()
             .ok_or(Error::Unbelievable("a translation out of range"))?;
-        let (eager, lazy) = (count(indices.eager_count)?, count(indices.lazy_count)?);
-        if u64::from(eager) + u64::from(lazy) != entries.len() as u64 {
+        let known_count = |index: Option<u32>| index.map(count).transpose();
+        let eager = known_count(indices.eager_count)?;
+        if let (Some(eager), Some(lazy)) = (eager, known_count(indices.lazy_count)?)
+            && u64::from(eager) + u64::from(lazy) != entries.len() as u64
+        {
             return Err(Error::Unbelievable("entries that do not add up"));
         }
         Ok(DeoptimizationData {
@@ -201,9 +205,9 @@ impl Heap<'_> {
             translations: self.byte_array(element(indices.frame_translation)?)?,
             format: indices.translation,
             entries,
-            eager,
+            eager: eager.unwrap_or(0),
             exit_size: indices.exit_size,
-            exit_start: count(indices.exit_start)?,
+            exit_start: known_count(indices.exit_start)?,
             // -1 where the code is not for on-stack replacement.
             osr_entry: count(indices.osr_pc_offset).ok(),
         })
@@ -284,8 +288,8 @@ mod tests {
             format: None,
             entries: vec![0, 0, 0],
             eager: 2,
-            exit_size: 4,
-            exit_start: 100,
+            exit_size: Some(4),
+            exit_start: Some(100),
             osr_entry: None,
         };
         let stack = data.inlining_stack(at(3, Some(1))).unwrap();

@@ -59,6 +59,8 @@ pub struct InstanceTypes {
     pub scope_info: u16,
     pub bytecode_array: u16,
     pub interpreter_data: u16,
+    /// V8 9 only: what a function with baseline code has.
+    pub baseline_data: Option<u16>,
     /// `Code` since V8 11, `CodeDataContainer` before it was renamed.
     pub code: u16,
     /// What holds the instructions: `InstructionStream`, before V8 11 `Code`.
@@ -137,6 +139,9 @@ pub struct OwnNames {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ScopeInfoLayout {
+    /// Where it is an array (before V8 8.9), its length, a Smi: 0 in the one
+    /// that describes no scope.
+    pub length: Option<u32>,
     pub flags: u32,
     pub context_local_count: u32,
     /// The first of the variable part.
@@ -145,8 +150,17 @@ pub struct ScopeInfoLayout {
     pub position_info: Option<u32>,
     /// Whether a module's variable count precedes the local names.
     pub module_count_first: bool,
+    /// With this many local names or more, one hash table holds them.
+    pub max_inlined_names: u64,
+    /// Whether there is a slot for where `this` is kept, if it is.
+    pub receiver: bool,
+    /// Masks of the flags.
+    pub has_saved_class_variable: u32,
+    pub function_variable: u32,
+    pub has_inferred_function_name: u32,
     /// `ScopeType` values.
-    pub class_scope: u32,
+    /// `None` where a class's has no positions.
+    pub class_scope: Option<u32>,
     pub eval_scope: u32,
     pub function_scope: u32,
     pub module_scope: u32,
@@ -202,12 +216,14 @@ pub struct CodeLayout {
     /// In the `Code`, as the rest: where the instructions start (an address).
     pub instruction_start: Option<u32>,
     pub instruction_size: u32,
-    pub metadata_size: u32,
     pub flags: u32,
     pub deoptimization_or_interpreter_data: u32,
     /// Baseline code's bytecode offset table, other code's source positions;
     /// before Ignition the relocation information.
     pub position_table: u32,
+    /// Whether baseline code has its `BytecodeArray` in place of
+    /// deoptimization data; else only its instructions name it.
+    pub has_bytecode: bool,
     /// `KindField` of the flags.
     pub kind_mask: u32,
     pub kinds: CodeKinds,
@@ -218,21 +234,52 @@ pub struct CodeLayout {
     pub crankshaft: Option<CrankshaftLayout>,
 }
 
-/// The head of a safepoint table (`src/codegen/safepoint-table.h`).
+/// A safepoint table (`src/codegen/safepoint-table.h`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SafepointLayout {
-    /// Where its number of entries is; their configuration follows.
-    pub length: u32,
-    /// Where the entries start.
-    pub header: u32,
-    /// Where they start in code of Maglev's.
-    pub maglev_header: u32,
+    /// Where it is.
+    pub place: SafepointPlace,
+    /// How it is written.
+    pub format: SafepointFormat,
+}
+
+/// Where the safepoint table of a `Code` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SafepointPlace {
+    /// Behind the instructions.
+    Metadata {
+        /// In the `Code`: bytes of all that stands there, an int32.
+        size: u32,
+    },
+    /// Among the instructions.
+    Instructions {
+        /// In the `Code`: where from the first instruction on, an int32.
+        offset: u32,
+    },
+}
+
+/// How a safepoint table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SafepointFormat {
+    /// Numbers as wide as the table's head says.
+    Packed {
+        /// Where its number of entries is; their configuration follows.
+        length: u32,
+        /// Where the entries start.
+        header: u32,
+        /// Where they start in code of Maglev's.
+        maglev_header: u32,
+    },
+    /// The number of entries, the size of each one's bits, then of each entry
+    /// three 32-bit numbers; -1 says that there is none.
+    Words,
 }
 
 /// A kind that no code has: of what a version does not know.
 pub const NO_KIND: u32 = u32::MAX;
 
-/// Values of `CodeKind` (`src/objects/code-kind.h`).
+/// Values of `CodeKind` (`src/objects/code-kind.h`), shifted to where the flags
+/// have them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct CodeKinds {
@@ -266,13 +313,13 @@ pub struct DeoptimizationLayout {
     pub osr_pc_offset: u32,
     pub shared_function_info: u32,
     pub inlining_positions: u32,
-    pub exit_start: u32,
-    pub eager_count: u32,
-    pub lazy_count: u32,
+    pub exit_start: Option<u32>,
+    pub eager_count: Option<u32>,
+    pub lazy_count: Option<u32>,
     /// The first element of the first entry; an entry has three.
     pub first_entry: u32,
-    /// Bytes of machine code of an exit.
-    pub exit_size: u32,
+    /// Bytes of machine code of an exit, where all have as many.
+    pub exit_size: Option<u32>,
     /// How translations are written; `None` where this version's opcodes are
     /// not known.
     pub translation: Option<&'static TranslationFormat>,

@@ -5,7 +5,7 @@
 
 use crate::code::{Code, CodeKind};
 use crate::heap::{Error, Heap};
-use crate::layout::SafepointLayout;
+use crate::layout::{SafepointFormat, SafepointPlace};
 
 /// A table is smaller than the code it belongs to.
 const MAX_BYTES: u32 = 16 << 20;
@@ -32,38 +32,70 @@ impl Heap<'_> {
         let Some(layout) = &self.layout.code.safepoints else {
             return Ok(Vec::new());
         };
-        let size = self
-            .memory
-            .u32(code.object.field(self.layout.code.metadata_size)?)?;
+        let u32_at =
+            |offset| -> Result<u32, Error> { Ok(self.memory.u32(code.object.field(offset)?)?) };
+        let (start, size) = match layout.place {
+            SafepointPlace::Metadata { size } => (code.size, u32_at(size)?),
+            SafepointPlace::Instructions { offset } => {
+                let start = u32_at(offset)?;
+                let size = code.size.checked_sub(start);
+                (
+                    start,
+                    size.ok_or(Error::Unbelievable("no such safepoints"))?,
+                )
+            }
+        };
         if size > MAX_BYTES {
             return Err(Error::Unbelievable("metadata of impossible size"));
         }
-        let metadata = self
+        let table = self
             .memory
-            .bytes(code.start + u64::from(code.size), size as usize)?;
-        let header = match code.kind {
-            CodeKind::Maglev => layout.maglev_header,
-            _ => layout.header,
+            .bytes(code.start + u64::from(start), size as usize)?;
+        let points = match layout.format {
+            SafepointFormat::Words => words(&table),
+            SafepointFormat::Packed {
+                length,
+                header,
+                maglev_header,
+            } => match code.kind {
+                CodeKind::Maglev => packed(&table, length, maglev_header, true),
+                _ => packed(&table, length, header, false),
+            },
         };
-        decode(&metadata, layout, header, code.kind == CodeKind::Maglev)
-            .ok_or(Error::Unbelievable("no safepoint table"))
+        points.ok_or(Error::Unbelievable("no safepoint table"))
     }
 }
 
-fn decode(
-    metadata: &[u8],
-    layout: &SafepointLayout,
-    header: u32,
-    maglev: bool,
-) -> Option<Vec<Safepoint>> {
+/// A table of three words an entry: pc, deoptimization index, trampoline.
+fn words(table: &[u8]) -> Option<Vec<Safepoint>> {
+    let mut head = table.chunks_exact(4);
+    let length = u32::from_le_bytes(head.next()?.try_into().ok()?) as usize;
+    let bytes = table.get(8..)?.get(..length.checked_mul(12)?)?;
+    let found = bytes.chunks_exact(12).filter_map(|entry| {
+        let word = |index: usize| {
+            let bytes = entry[4 * index..][..4].try_into().expect("4 bytes");
+            Some(u32::from_le_bytes(bytes)).filter(|&word| word != u32::MAX)
+        };
+        Some(Safepoint {
+            pc: word(0)?,
+            entry: word(1)?,
+            trampoline: word(2),
+        })
+    });
+    Some(found.collect())
+}
+
+/// A table whose numbers are as wide as `entry_configuration_` says.
+fn packed(metadata: &[u8], length: u32, header: u32, maglev: bool) -> Option<Vec<Safepoint>> {
     let u32_at = |offset: usize| {
         let bytes = metadata.get(offset..offset + 4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     };
-    let length = u32_at(layout.length as usize)?;
+    let after = length as usize + 4;
+    let length = u32_at(length as usize)?;
     // `entry_configuration_`, bit fields: HasDeoptData, RegisterIndexesSize,
     // PcSize, DeoptIndexSize.
-    let configuration = u32_at(layout.length as usize + 4)?;
+    let configuration = u32_at(after)?;
     let field = |shift: u32| (configuration >> shift & 7) as usize;
     let (registers, pc, index) = (field(1), field(4), field(7));
     if configuration & 1 == 0 {
@@ -94,11 +126,7 @@ mod tests {
 
     #[test]
     fn entries_are_as_wide_as_the_table_says() {
-        let layout = SafepointLayout {
-            length: 4,
-            header: 12,
-            maglev_header: 16,
-        };
+        let decode = |table: &[u8], header, maglev| packed(table, 4, header, maglev);
         // Two bytes a pc, one an index, one for registers.
         let configuration = 1 | 1 << 1 | 2 << 4 | 1 << 7;
         let mut table = Vec::new();
@@ -129,14 +157,48 @@ mod tests {
                 entry: 2,
             },
         ];
-        assert_eq!(decode(&table, &layout, 12, false).unwrap(), expected);
-        assert_eq!(decode(&maglev, &layout, 16, true).unwrap(), expected);
+        assert_eq!(decode(&table, 12, false).unwrap(), expected);
+        assert_eq!(decode(&maglev, 16, true).unwrap(), expected);
         for end in 0..table.len() {
-            assert_eq!(decode(&table[..end], &layout, 12, false), None);
+            assert_eq!(decode(&table[..end], 12, false), None);
         }
         table[8] = 0;
-        assert_eq!(decode(&table, &layout, 12, false).unwrap(), []);
+        assert_eq!(decode(&table, 12, false).unwrap(), []);
         table[4..12].fill(0xff);
-        assert_eq!(decode(&table, &layout, 12, false), None);
+        assert_eq!(decode(&table, 12, false), None);
+    }
+
+    #[test]
+    fn entries_of_three_words_are_read() {
+        let mut table = Vec::new();
+        let entries = [
+            0x110,
+            u32::MAX,
+            u32::MAX,
+            0x120,
+            0,
+            0x300,
+            0x140,
+            2,
+            u32::MAX,
+        ];
+        for word in [3, 2].into_iter().chain(entries) {
+            table.extend(word.to_le_bytes());
+        }
+        // One entry for all calls: none of them can be deoptimized.
+        let mut one = table.clone();
+        one[0] = 1;
+        one[8..12].fill(0xff);
+        assert_eq!(words(&one).unwrap(), []);
+        let expected =
+            [(0x120, Some(0x300), 0), (0x140, None, 2)].map(|(pc, trampoline, entry)| Safepoint {
+                pc,
+                trampoline,
+                entry,
+            });
+        assert_eq!(words(&table).unwrap(), expected);
+        for end in 0..table.len() {
+            assert_eq!(words(&table[..end]), None);
+        }
     }
 }

@@ -3,16 +3,12 @@
 
 use crate::heap::{Error, Heap, Tagged};
 
-// Bits of the flags. `scope_type` to `has_inferred_function_name` have kept
-// their places from V8 10 to 14 (`bitfield struct ScopeFlags`).
+// Bits of the flags. `scope_type` and `receiver_variable` have kept their places
+// from V8 7 to 14 (`bitfield struct ScopeFlags`).
 const SCOPE_TYPE: u32 = 0xf;
-const HAS_SAVED_CLASS_VARIABLE: u32 = 1 << 10;
-const FUNCTION_VARIABLE: u32 = 3 << 12;
-const HAS_INFERRED_FUNCTION_NAME: u32 = 1 << 14;
-
-/// With this many local names or more, one hash table holds them
-/// (`kScopeInfoMaxInlinedLocalNamesSize` in `src/common/globals.h`).
-const MAX_INLINED_LOCAL_NAMES: u64 = 75;
+const RECEIVER_VARIABLE: u32 = 3 << 7;
+/// `VariableAllocationInfo`: `STACK`, `CONTEXT` (`src/objects/scope-info.tq`).
+const ALLOCATED: [u32; 2] = [1 << 7, 2 << 7];
 
 /// More locals than any function has.
 const MAX_LOCALS: i32 = 1 << 20;
@@ -36,6 +32,11 @@ impl Heap<'_> {
     pub fn scope_info(&self, info: Tagged) -> Result<ScopeInfo, Error> {
         self.expect(info, self.layout.types.scope_info, "a ScopeInfo")?;
         let layout = &self.layout.scope_info;
+        if let Some(length) = layout.length
+            && self.smi(info.field(length)?)? == 0
+        {
+            return Ok(ScopeInfo::default());
+        }
         // A Smi before V8 13, a uint32 with padding since.
         let word = self.memory.u64(info.field(layout.flags)?)?;
         let flags = match layout.position_info {
@@ -54,23 +55,26 @@ impl Heap<'_> {
         if layout.module_count_first && scope_type == layout.module_scope {
             slot += 8;
         }
-        slot += 8 * if locals < MAX_INLINED_LOCAL_NAMES {
+        slot += 8 * if locals < layout.max_inlined_names {
             locals
         } else {
             1
         };
         slot += 8 * locals;
-        if flags & HAS_SAVED_CLASS_VARIABLE != 0 {
+        if flags & layout.has_saved_class_variable != 0 {
+            slot += 8;
+        }
+        if layout.receiver && ALLOCATED.contains(&(flags & RECEIVER_VARIABLE)) {
             slot += 8;
         }
         let base = info.address()?;
         let mut found = ScopeInfo::default();
-        if flags & FUNCTION_VARIABLE != 0 {
+        if flags & layout.function_variable != 0 {
             let name = self.tagged(base + slot)?;
             found.name = self.is_string(name).then_some(name);
             slot += 16;
         }
-        if flags & HAS_INFERRED_FUNCTION_NAME != 0 {
+        if flags & layout.has_inferred_function_name != 0 {
             let name = self.tagged(base + slot)?;
             found.inferred_name = self.is_string(name).then_some(name);
             slot += 8;
@@ -97,6 +101,6 @@ impl Heap<'_> {
         ]
         .contains(&scope_type)
             || layout.shadow_realm_scope == Some(scope_type)
-            || (scope_type == layout.class_scope && flags >> layout.is_empty_bit & 1 == 0)
+            || (layout.class_scope == Some(scope_type) && flags >> layout.is_empty_bit & 1 == 0)
     }
 }

@@ -102,7 +102,24 @@ const V6_8: TranslationFormat = TranslationFormat {
     match_previous: None,
 };
 
-/// 10.2, as in `translation-opcode.h` of 10.0.
+/// `TRANSLATION_OPCODE_LIST` in `src/deoptimizer/deoptimizer.h` of 8.4: the same
+/// in 8.1, and what 7.8 writes is like that.
+const V8: TranslationFormat = TranslationFormat {
+    operands: b"353333211111111111111111112",
+    packed_opcodes: true,
+    low_continuation: true,
+    begin: &[0],
+    lookback: false,
+    function: &[1],
+    bytecode_array: false,
+    builtin: &[3, 4],
+    other: &[2, 5, 6],
+    literal: 25,
+    match_previous: None,
+};
+
+/// `translation-opcode.h` of 9.4, and of 10.0, which is the same; 10.2 is like
+/// them.
 const V10: TranslationFormat = TranslationFormat {
     operands: b"2103113131111111115334111112",
     packed_opcodes: true,
@@ -169,7 +186,8 @@ impl TranslationFormat {
         match (version.major, version.minor) {
             (6, 2) => Some(&V6_2),
             (6, 7..) | (7, 0) => Some(&V6_8),
-            (10, 2) => Some(&V10),
+            (7, 8) | (8, 4) => Some(&V8),
+            (9, 4) | (10, 2) => Some(&V10),
             (11, 3) => Some(&V11),
             (12, 4) => Some(&V12),
             (13, 6..) | (14, 0..=6) => Some(&V13),
@@ -373,8 +391,8 @@ mod tests {
         }
     }
 
-    fn all() -> [&'static TranslationFormat; 6] {
-        [&V6_2, &V6_8, &V10, &V11, &V12, &V13]
+    fn all() -> [&'static TranslationFormat; 7] {
+        [&V6_2, &V6_8, &V8, &V10, &V11, &V12, &V13]
     }
 
     #[test]
@@ -441,6 +459,22 @@ mod tests {
         assert_eq!(V10.frames(&bytes, 1000), None);
         for end in 1..bytes.len() - 3 {
             assert_eq!(V10.frames(&bytes[..end], 1), None, "cut off at {end}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn frames_of_8_4_are_read() {
+        let bytes = [
+            0, 2 << 2, 1 << 2, 0, // BEGIN: 2 frames, 1 of JavaScript
+            6 << 2, 0, 2 << 2, // ARGUMENTS_ADAPTOR_FRAME
+            25 << 2, 5 << 2, // LITERAL
+            1 << 2, 0x13, 0x02, 3 << 2, 0, 0, 0, // INTERPRETED_FRAME at -68
+        ];
+        let frames = V8.frames(&bytes, 0);
+        assert_eq!(frames.unwrap(), [TranslatedFrame::Other, function(3, -68)]);
+        for end in 0..bytes.len() {
+            assert_eq!(V8.frames(&bytes[..end], 0), None, "cut off at {end}");
         }
     }
 

@@ -491,8 +491,7 @@ fn before(pc_offset: u32, kind: PcKind) -> u32 {
 
 /// Whether `code` is what the function of `shared` has been compiled to.
 fn is_newest(heap: &Heap<'_>, shared: Tagged, code: &CachedCode) -> bool {
-    let data = shared.field(heap.layout.shared.function_data);
-    data.and_then(|data| heap.tagged(data)) == Ok(code.code.object)
+    heap.newest_code(shared) == Ok(code.code.object)
 }
 
 /// The frames of what is active in optimized code, innermost first.

@@ -182,7 +182,8 @@ impl OptimizedCode {
 
     fn follow(&self, instructions: &[u8]) -> Flow {
         // What follows are the exits, and constants.
-        let end = instructions.len().min(self.data.exit_start as usize);
+        let exits = self.data.exit_start.map_or(usize::MAX, |at| at as usize);
+        let end = instructions.len().min(exits);
         let returns = self.safepoints.iter().map(|point| point.pc);
         let entries = [0].into_iter().chain(self.data.osr_entry).chain(returns);
         Flow::new(&instructions[..end], entries)

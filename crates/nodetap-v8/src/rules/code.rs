@@ -1,9 +1,9 @@
 //! Bytecode and compiled code.
 
-use super::{Ask, SPLIT_CODE, TRUSTED_OBJECTS};
+use super::{Ask, OPTIMIZED_LAST, SPLIT_CODE, TRUSTED_OBJECTS};
 use crate::layout::{
-    BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, NO_KIND, SafepointLayout,
-    UnknownLayout,
+    BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, NO_KIND, SafepointFormat,
+    SafepointLayout, SafepointPlace, UnknownLayout,
 };
 use crate::translation::TranslationFormat;
 use crate::version::Version;
@@ -19,7 +19,10 @@ pub(super) fn bytecode(ask: &Ask<'_>) -> Result<BytecodeLayout, UnknownLayout> {
         } else {
             32
         },
-        data: ask.offset("BytecodeArray", "data")?,
+        // Before 10 the metadata does not tell; there it follows the frame's
+        // size, that of the parameters, a register (4 bytes each) and two
+        // counters of a byte.
+        data: ask.metadata.offset("BytecodeArray", "data").unwrap_or(54),
         // `BYTECODE_LIST` in src/interpreter/bytecodes.h: since 7.0.
         debug_prefixes: ask.version >= Version::new(7, 0),
     })
@@ -28,28 +31,6 @@ pub(super) fn bytecode(ask: &Ask<'_>) -> Result<BytecodeLayout, UnknownLayout> {
 pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
     let split = ask.version >= SPLIT_CODE;
     let trusted = ask.version >= TRUSTED_OBJECTS;
-    let baseline: u32 = ask.unsigned("CodeKindBaseline")?;
-    // `CODE_KIND_LIST` (src/objects/code-kind.h): BYTECODE_HANDLER,
-    // FOR_TESTING, since 14 FOR_TESTING_JS, BUILTIN, REGEXP, WASM_FUNCTION, …
-    let builtin = if ask.version >= Version::new(14, 0) {
-        3
-    } else {
-        2
-    };
-    let kinds = CodeKinds {
-        builtin,
-        regexp: builtin + 1,
-        wasm_function: builtin + 2,
-        // After WASM_TO_CAPI_FUNCTION and WASM_TO_JS_FUNCTION.
-        js_to_wasm_function: builtin + 5,
-        baseline,
-        maglev: baseline + 1,
-        turbofan: baseline + 2,
-        unoptimized: NO_KIND,
-        crankshaft: NO_KIND,
-        kind_shift: 0,
-        stubs: &[],
-    };
     // The metadata tells these since 11; before, `class DeoptimizationData` in
     // src/objects/code.h.
     let index = |names: &[&str], otherwise: u32| {
@@ -60,6 +41,10 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
     };
     let literal_array = index(&["LiteralArray"], 2);
     let inlining_positions = index(&["InliningPositions"], 7);
+    // Before 8.9 exits are of different sizes: their number is in the code
+    // (`CallForDeoptimization` in src/codegen/x64/macro-assembler-x64.cc).
+    let has_counts = ask.version >= Version::new(8, 9);
+    let after = inlining_positions + 1;
     let deoptimization = DeoptimizationLayout {
         // First come the translations, the number of inlined functions, the
         // protected literals where there are any, the literals; then the
@@ -72,51 +57,58 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         osr_pc_offset: literal_array + 2,
         shared_function_info: index(&["WrappedSharedFunctionInfo", "SharedFunctionInfo"], 6),
         inlining_positions,
-        exit_start: inlining_positions + 1,
-        eager_count: inlining_positions + 2,
-        lazy_count: inlining_positions + 3,
-        first_entry: inlining_positions + 4,
+        exit_start: Some(after),
+        eager_count: has_counts.then_some(after + 1),
+        lazy_count: has_counts.then_some(after + 2),
+        first_entry: match ask.version {
+            // Until 8.3 only where the exits start follows, in 8.4 also how
+            // many are eager.
+            version if version < Version::new(8, 4) => after + 1,
+            version if version < Version::new(8, 9) => after + 2,
+            _ => after + 3,
+        },
         // `Deoptimizer::kEagerDeoptExitSize` and `kLazyDeoptExitSize` in
         // src/deoptimizer/x64/deoptimizer-x64.cc.
-        exit_size: 4,
+        exit_size: match ask.version.major {
+            10.. => Some(4),
+            9 => Some(7),
+            _ => None,
+        },
         translation: TranslationFormat::of(ask.version),
     };
-    // The tables of these versions were read too. 13.6 put the number of
-    // stack slots first.
-    let safepoints = TranslationFormat::of(ask.version).map(|_| {
-        if ask.version >= Version::new(13, 0) {
-            SafepointLayout {
-                length: 4,
-                header: 12,
-                maglev_header: 16,
-            }
-        } else {
-            SafepointLayout {
-                length: 0,
-                header: 8,
-                maglev_header: 16,
-            }
-        }
-    });
-    let kind_mask = ask.unsigned("CodeKindFieldMask")?;
+    let (kind_mask, kinds) = kinds(ask)?;
     if !split {
         // One object: relocation_info, deoptimization data, position table,
         // CodeDataContainer, then numbers (src/objects/code.h).
+        let instruction_size = ask.offset("Code", "instruction_size")?;
+        let has_metadata = ask.version >= Version::new(8, 9);
         return Ok(CodeLayout {
             instructions: ask.offset("Code", "instruction_start")?,
             stream_code: None,
             code_stream: None,
             instruction_start: None,
-            instruction_size: ask.offset("Code", "instruction_size")?,
-            // It follows `instruction_size` in every version.
-            metadata_size: ask.offset("Code", "instruction_size")? + 4,
-            flags: ask.offset("Code", "flags")?,
+            instruction_size,
+            // The size of the metadata stands between since 8.9.
+            flags: instruction_size + if has_metadata { 8 } else { 4 },
             deoptimization_or_interpreter_data: 16,
             position_table: 24,
+            has_bytecode: ask.version >= Version::new(10, 0),
             kind_mask,
             kinds,
             deoptimization,
-            safepoints,
+            safepoints: safepoints(
+                ask,
+                if has_metadata {
+                    SafepointPlace::Metadata {
+                        size: instruction_size + 4,
+                    }
+                } else {
+                    // After the flags.
+                    SafepointPlace::Instructions {
+                        offset: instruction_size + 8,
+                    }
+                },
+            ),
             crankshaft: None,
         });
     }
@@ -130,32 +122,117 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             code_stream: Some(32),
             instruction_start: Some(40),
             instruction_size: 56,
-            metadata_size: 60,
             flags: 48,
             deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
             position_table: ask.offset("Code", "source_position_table")?,
+            has_bytecode: true,
             kind_mask,
             kinds,
             deoptimization,
-            safepoints,
+            safepoints: safepoints(ask, SafepointPlace::Metadata { size: 60 }),
             crankshaft: None,
         });
     }
+    let instruction_size = ask.offset("Code", "instruction_size")?;
     Ok(CodeLayout {
         instructions: ask.offset("InstructionStream", "instruction_start")?,
         stream_code: Some(8),
         code_stream: Some(ask.offset("Code", "instruction_stream")?),
         instruction_start: Some(ask.offset("Code", "instruction_start")?),
-        instruction_size: ask.offset("Code", "instruction_size")?,
-        metadata_size: ask.offset("Code", "instruction_size")? + 4,
+        instruction_size,
         flags: ask.offset("Code", "flags")?,
         // The first two fields (src/objects/code.h).
         deoptimization_or_interpreter_data: 8,
         position_table: 16,
+        has_bytecode: true,
         kind_mask,
         kinds,
         deoptimization,
-        safepoints,
+        safepoints: safepoints(
+            ask,
+            SafepointPlace::Metadata {
+                size: instruction_size + 4,
+            },
+        ),
         crankshaft: None,
     })
+}
+
+/// The mask of `KindField` in the flags of a `Code`, and its values.
+fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
+    if ask.version < OPTIMIZED_LAST {
+        // `CODE_KIND_LIST` (src/objects/code.h): OPTIMIZED_FUNCTION,
+        // BYTECODE_HANDLER, STUB, BUILTIN, REGEXP, WASM_FUNCTION, …; the kind
+        // follows one bit in the flags.
+        let kind = |number: u32| number << 1;
+        let kinds = CodeKinds {
+            builtin: kind(3),
+            regexp: kind(4),
+            wasm_function: kind(5),
+            js_to_wasm_function: kind(8),
+            baseline: NO_KIND,
+            maglev: NO_KIND,
+            turbofan: kind(0),
+            unoptimized: NO_KIND,
+            crankshaft: NO_KIND,
+            kind_shift: 1,
+            stubs: &[],
+        };
+        return Ok((kind(0x1f), kinds));
+    }
+    // `CODE_KIND_LIST` (src/objects/code-kind.h): BYTECODE_HANDLER,
+    // FOR_TESTING, since 14 FOR_TESTING_JS, BUILTIN, REGEXP, WASM_FUNCTION, …
+    let builtin = if ask.version >= Version::new(14, 0) {
+        3
+    } else {
+        2
+    };
+    // In 9, between baseline code and TurboFan's was TURBOPROP.
+    let baseline: u32 = match ask.version.major {
+        9 => 11,
+        _ => ask.unsigned("CodeKindBaseline")?,
+    };
+    let kinds = CodeKinds {
+        builtin,
+        regexp: builtin + 1,
+        wasm_function: builtin + 2,
+        // After WASM_TO_CAPI_FUNCTION and WASM_TO_JS_FUNCTION.
+        js_to_wasm_function: builtin + 5,
+        baseline,
+        maglev: match ask.version.major {
+            9 => NO_KIND,
+            _ => baseline + 1,
+        },
+        turbofan: baseline + 2,
+        unoptimized: NO_KIND,
+        crankshaft: NO_KIND,
+        kind_shift: 0,
+        stubs: &[],
+    };
+    let mask = match ask.version.major {
+        9 => 0xf,
+        _ => ask.unsigned("CodeKindFieldMask")?,
+    };
+    Ok((mask, kinds))
+}
+
+/// The safepoint tables, which are at `place`; of versions only whose
+/// translations are known.
+fn safepoints(ask: &Ask<'_>, place: SafepointPlace) -> Option<SafepointLayout> {
+    TranslationFormat::of(ask.version)?;
+    let format = match ask.version.major {
+        // 13.6 put the number of stack slots first.
+        13.. => SafepointFormat::Packed {
+            length: 4,
+            header: 12,
+            maglev_header: 16,
+        },
+        10.. => SafepointFormat::Packed {
+            length: 0,
+            header: 8,
+            maglev_header: 16,
+        },
+        _ => SafepointFormat::Words,
+    };
+    Some(SafepointLayout { place, format })
 }

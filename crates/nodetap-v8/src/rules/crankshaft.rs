@@ -61,6 +61,7 @@ fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
         scope_info: NO_TYPE,
         bytecode_array: NO_TYPE,
         interpreter_data: NO_TYPE,
+        baseline_data: None,
         code,
         instruction_stream: code,
         byte_array: ask.instance_type("ByteArray")?,
@@ -167,9 +168,9 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         code_stream: None,
         instruction_start: None,
         instruction_size,
-        metadata_size: instruction_size,
         flags: ints + 4,
         deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
+        has_bytecode: false,
         position_table: ask.offset("Code", "relocation_info")?,
         kind_mask: ((1 << kind_bits) - 1) << kind_shift,
         kinds: CodeKinds {

@@ -10,9 +10,12 @@ use crate::metadata::Metadata;
 use crate::source_position::{PositionFormat, TableFormat};
 use crate::version::Version;
 
-/// The versions that the rules below were read for, and tried on: Node.js 18,
-/// 20, 22, 24, 25 and 26. What is between them has layouts of its own.
-const KNOWN: [Version; 6] = [
+/// The versions that the rules below were read for, and tried on: Node.js 12,
+/// 14, 16, 18, 20, 22, 24, 25 and 26. What is between them has layouts of its own.
+const KNOWN: [Version; 9] = [
+    Version::new(7, 8),
+    Version::new(8, 4),
+    Version::new(9, 4),
     Version::new(10, 2),
     Version::new(11, 3),
     Version::new(12, 4),
@@ -27,6 +30,9 @@ const KNOWN: [Version; 6] = [
 const TRUSTED_OBJECTS: Version = Version::new(12, 3);
 /// Since then `Code` and its instructions are two objects.
 const SPLIT_CODE: Version = Version::new(11, 2);
+/// Since then the kinds of code are in the order of the tiers
+/// (`src/objects/code-kind.h`).
+const OPTIMIZED_LAST: Version = Version::new(8, 9);
 
 impl Layout {
     /// Works out the layout of the build that says `metadata` of itself.

@@ -14,28 +14,34 @@ pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayo
         "UncompiledDataWithoutPreparseData",
         "UncompiledDataWithoutPreparseDataWithJob",
     ]
-    .map(|class| ask.instance_type(class));
-    let (mut first, mut last) = (u16::MAX, 0);
-    for found in uncompiled {
-        let found = found?;
-        first = first.min(found);
-        last = last.max(found);
-    }
+    .map(|class| ask.metadata.instance_type(class));
+    // Those with a job came with V8 10.
+    let known = || uncompiled.into_iter().flatten();
+    let (Some(first), Some(last)) = (known().min(), known().max()) else {
+        return Err(ask.missing("the types of UncompiledData".to_owned()));
+    };
     let split = ask.version >= SPLIT_CODE;
     let code = ask.instance_type("Code")?;
     Ok(InstanceTypes {
         js_function_first: js_function,
-        // The constructors of the typed arrays, of Array, Promise and RegExp,
-        // and classes follow it: 16 types (`src/objects/js-function.tq`,
-        // `js-array.tq`, …), which the metadata tells since 12.
-        js_function_last: ask
-            .unsigned("LastJSFunctionType")
-            .unwrap_or(js_function + 16),
+        // Since 9 the constructors of the typed arrays, of Array, Promise and
+        // RegExp follow it: 14 types; since 10 classes, too, and another
+        // (`src/objects/js-function.tq`, `js-array.tq`, …). The metadata tells
+        // that since 12.
+        js_function_last: ask.unsigned("LastJSFunctionType").unwrap_or(
+            js_function
+                + match ask.version.major {
+                    ..9 => 0,
+                    9 => 14,
+                    _ => 16,
+                },
+        ),
         shared_function_info: ask.instance_type("SharedFunctionInfo")?,
         script: ask.instance_type("Script")?,
         scope_info: ask.instance_type("ScopeInfo")?,
         bytecode_array: ask.instance_type("BytecodeArray")?,
         interpreter_data: ask.instance_type("InterpreterData")?,
+        baseline_data: ask.metadata.instance_type("BaselineData"),
         code,
         instruction_stream: if split {
             ask.instance_type("InstructionStream")?
@@ -92,17 +98,21 @@ pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         script,
         // It follows `flags`, an uint32, in every version.
         function_literal_id: ask.offset(class, "flags")? + 4,
-        uncompiled_inferred_name: ask.offset("UncompiledData", "inferred_name")?,
+        // It precedes the position (src/objects/shared-function-info.tq).
+        uncompiled_inferred_name: ask.offset("UncompiledData", "start_position")? - 8,
         uncompiled_start_position: ask.offset("UncompiledData", "start_position")?,
         own_names: None,
     })
 }
 
 pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout> {
-    // These count words after the map.
+    // Until 8.9 a `ScopeInfo` is a `FixedArray`.
+    let is_array = ask.version < Version::new(8, 9);
+    let flags = if is_array { 16 } else { 8 };
+    // These count words from the flags on.
     let slot = |name: &str| -> Result<u32, UnknownLayout> {
         let index: u32 = ask.unsigned(name)?;
-        Ok(8 + 8 * index)
+        Ok(flags + 8 * index)
     };
     let first_vars = slot("scopeinfo_idx_first_vars")?;
     let context_local_count = slot("scopeinfo_idx_ncontextlocals")?;
@@ -115,19 +125,30 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
     } else {
         [0, 1, 2, 3, 4]
     };
+    // What is kept of a variable was one slot more: where `this` is.
+    let receiver = ask.version < Version::new(10, 0);
     Ok(ScopeInfoLayout {
-        flags: 8,
+        length: is_array.then_some(8),
+        flags,
         context_local_count,
         first_vars,
         position_info,
         module_count_first: ask.version >= Version::new(12, 0),
-        class_scope: scopes[0],
+        // `kScopeInfoMaxInlinedLocalNamesSize` in src/common/globals.h.
+        max_inlined_names: if receiver { u64::MAX } else { 75 },
+        receiver,
+        has_saved_class_variable: 1 << 10,
+        function_variable: 3 << 12,
+        has_inferred_function_name: 1 << 14,
+        // `ScopeInfo::NeedsPositionInfo` in src/objects/scope-info.cc leaves
+        // classes out before 10.
+        class_scope: (ask.version >= Version::new(10, 0)).then_some(scopes[0]),
         eval_scope: scopes[1],
         function_scope: scopes[2],
         module_scope: scopes[3],
         script_scope: scopes[4],
         shadow_realm_scope: (ask.version >= Version::new(11, 0)).then_some(8),
-        is_empty_bit: 28,
+        is_empty_bit: 29,
     })
 }
 
@@ -135,9 +156,9 @@ pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
     let name = ask.offset("Script", "name")?;
     let line_ends = ask.offset("Script", "line_ends")?;
     Ok(ScriptLayout {
-        source: ask.offset("Script", "source")?,
-        name,
         // The order of src/objects/script.tq.
+        source: name - 8,
+        name,
         line_offset: name + 8,
         column_offset: name + 16,
         line_ends,
