@@ -362,14 +362,17 @@ fn v8_version(memory: &dyn Memory, image: &Image, bias: u64) -> Option<String> {
 }
 
 /// Node's version: the first string of `node::per_process::metadata`
-/// (`src/node_metadata.h`), a libstdc++ string: pointer, length.
+/// (`src/node_metadata.h`), a libstdc++ string: pointer, length. Up to Node 16
+/// it is one of the older kind: a pointer, and the length three words before
+/// what that points to.
 fn node_version(memory: &dyn Memory, image: &Image, bias: u64) -> Option<String> {
     let metadata = image.node_metadata?.wrapping_add(bias);
     let text = memory.u64(metadata).ok()?;
-    let length = memory.u64(metadata + 8).ok()?;
-    if !(1..=64).contains(&length) {
-        return None;
-    }
+    let lengths = [metadata.wrapping_add(8), text.wrapping_sub(24)];
+    let length = lengths
+        .into_iter()
+        .filter_map(|address| memory.u64(address).ok())
+        .find(|length| (1..=64).contains(length))?;
     let text = String::from_utf8(memory.bytes(text, length as usize).ok()?).ok()?;
     text.starts_with(|c: char| c.is_ascii_digit())
         .then(|| format!("v{text}"))

@@ -33,16 +33,21 @@ enum Mode {
 }
 
 impl Mode {
-    fn flags(self, node: &Node) -> &'static [&'static str] {
-        // Maglev came with V8 11, and 18 refuses the flag.
-        let has_maglev = node.major() >= 20;
-        match (self, has_maglev) {
-            (Mode::Cold | Mode::Warm, _) => &[],
-            (Mode::Interpreted, true) => &["--no-opt", "--no-sparkplug", "--no-maglev"],
-            (Mode::Interpreted, false) => &["--no-opt", "--no-sparkplug"],
-            (Mode::Baseline, true) => &["--no-opt", "--always-sparkplug", "--no-maglev"],
-            (Mode::Baseline, false) => &["--no-opt", "--always-sparkplug"],
+    fn flags(self, node: &Node) -> Vec<&'static str> {
+        let mut flags = match self {
+            Mode::Cold | Mode::Warm => return Vec::new(),
+            Mode::Interpreted => vec!["--no-opt"],
+            Mode::Baseline => vec!["--no-opt", "--always-sparkplug"],
+        };
+        // A version refuses flags that it does not know: baseline code came with V8 9,
+        // Maglev with V8 11.
+        if node.major() >= 16 && self == Mode::Interpreted {
+            flags.push("--no-sparkplug");
         }
+        if node.major() >= 20 {
+            flags.push("--no-maglev");
+        }
+        flags
     }
 
     /// Whether the recording shows that the mode did what it is there for.
@@ -279,7 +284,7 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
     }
     let mut target = Target::start(
         &node.version,
-        mode.flags(node),
+        &mode.flags(node),
         "oracle/main.js",
         &arguments,
     );
@@ -349,9 +354,21 @@ fn main() -> std::process::ExitCode {
         ("from_emitter", "emitter", "short", Cold, false),
         ("from_callback", "callback", "short", Cold, false),
         ("from_module", "module", "short", Cold, false),
+        (
+            "from_top_level_await",
+            "topLevelAwait",
+            "short",
+            Cold,
+            false,
+        ),
     ];
     matrix::main(cases.map(|(name, entry, chain, mode, calling)| {
-        Test::new(name, 18, move |node| {
+        let since = match (mode, entry) {
+            (Baseline, _) => 16,
+            (_, "topLevelAwait") => 14,
+            _ => 12,
+        };
+        Test::new(name, since, move |node| {
             check(node, entry, chain, mode, calling)
         })
     }))

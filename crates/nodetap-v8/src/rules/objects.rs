@@ -127,6 +127,13 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
     };
     // What is kept of a variable was one slot more: where `this` is.
     let receiver = ask.version < Version::new(10, 0);
+    // `ScopeFlags` (src/objects/scope-info.tq, before 8 scope-info.h): 8 put
+    // the flag for a class's variable between others.
+    let after_class = if ask.version >= Version::new(8, 0) {
+        11
+    } else {
+        10
+    };
     Ok(ScopeInfoLayout {
         length: is_array.then_some(8),
         flags,
@@ -137,9 +144,9 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
         // `kScopeInfoMaxInlinedLocalNamesSize` in src/common/globals.h.
         max_inlined_names: if receiver { u64::MAX } else { 75 },
         receiver,
-        has_saved_class_variable: 1 << 10,
-        function_variable: 3 << 12,
-        has_inferred_function_name: 1 << 14,
+        has_saved_class_variable: if after_class == 11 { 1 << 10 } else { 0 },
+        function_variable: 3 << (after_class + 1),
+        has_inferred_function_name: 1 << (after_class + 3),
         // `ScopeInfo::NeedsPositionInfo` in src/objects/scope-info.cc leaves
         // classes out before 10.
         class_scope: (ask.version >= Version::new(10, 0)).then_some(scopes[0]),
