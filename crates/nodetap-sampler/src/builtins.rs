@@ -9,9 +9,11 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use nodetap_v8::Memory;
 use procfs::process::{MMPermissions, MMapPath, MemoryMaps, Process};
 use rustc_hash::FxHashSet;
 
+use crate::builtin_table;
 use crate::image::{Image, Segment};
 
 /// Where the builtins are in a process, and what they are called.
@@ -23,6 +25,8 @@ pub struct Builtins {
     bias: u64,
     copies: RefCell<Copies>,
     names: Vec<(u64, Box<str>)>,
+    /// By their numbers, where V8 has them on its heap.
+    on_heap: Vec<Box<str>>,
     segments: Vec<Segment>,
 }
 
@@ -52,12 +56,18 @@ pub struct Builtin<'a> {
 }
 
 impl Builtins {
-    pub(crate) fn new(image: &Image, bias: u64) -> Builtins {
+    pub(crate) fn new(image: &Image, bias: u64, memory: &dyn Memory) -> Builtins {
         Builtins {
             linked: image.builtins.clone(),
             bias,
             copies: RefCell::default(),
             names: image.builtin_names.clone(),
+            on_heap: match image.builtins_name {
+                Some(function) if image.builtins.is_empty() => {
+                    builtin_table::read(memory, function.wrapping_add(bias))
+                }
+                _ => Vec::new(),
+            },
             segments: image.segments.clone(),
         }
     }
@@ -127,12 +137,16 @@ impl Builtins {
         std::iter::once(self.in_binary()).chain(copies).collect()
     }
 
-    /// The name of the builtin with number `id`, if V8 laid them out in the
-    /// order of their numbers, as it does unless it was built with a profile
-    /// (`EmbeddedData::NewFromIsolate` in `src/snapshot/embedded/embedded-data.cc`).
-    /// The caller makes sure that it is the right one.
+    /// The name of the builtin with number `id`. Where they are in the binary,
+    /// that is so if V8 laid them out in the order of their numbers, as it does
+    /// unless it was built with a profile (`EmbeddedData::NewFromIsolate` in
+    /// `src/snapshot/embedded/embedded-data.cc`): the caller makes sure that it
+    /// is the right one.
     pub fn numbered(&self, id: u32) -> Option<&str> {
-        self.names.get(id as usize).map(|(_, name)| &**name)
+        match self.on_heap.get(id as usize) {
+            Some(name) => Some(name),
+            None => self.names.get(id as usize).map(|(_, name)| &**name),
+        }
     }
 
     /// The builtin that `pc` is in.

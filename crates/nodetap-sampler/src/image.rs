@@ -29,6 +29,8 @@ pub struct Image {
     /// Where each of them starts, and its name, by address; empty where the
     /// binary has been stripped.
     pub builtin_names: Vec<(u64, Box<str>)>,
+    /// The function `Builtins::name`, which gives a builtin's name by its number.
+    pub builtins_name: Option<u64>,
     /// `interpreter::Bytecodes::kBytecodeSizes`
     pub bytecode_sizes: Option<Vec<u8>>,
     /// The addresses of the fields of V8's `Version`, by name.
@@ -69,6 +71,7 @@ const VERSION_FIELDS: [(&str, &str); 5] = [
 ];
 const NODE_METADATA: &str = "_ZN4node11per_process8metadataE";
 const BYTECODE_SIZES: &str = "_ZN2v88internal11interpreter9Bytecodes14kBytecodeSizesE";
+const BUILTINS_NAME: &str = "_ZN2v88internal8Builtins4nameEi";
 const BLOB: &str = "v8_Default_embedded_blob_code_";
 /// The blob itself where the name above is a pointer to it (before V8 11).
 const BLOB_DATA: &str = "v8_Default_embedded_blob_code_data_";
@@ -168,6 +171,7 @@ impl Image {
                 WHOLE_BLOB => whole_blob = Some(symbol.address()),
                 WHOLE_BLOB_SIZE => whole_blob_size = value(symbol.address()),
                 NODE_METADATA => image.node_metadata = Some(symbol.address()),
+                BUILTINS_NAME => image.builtins_name = Some(symbol.address()),
                 BYTECODE_SIZES => {
                     image.bytecode_sizes =
                         data(symbol.address(), symbol.size()).map(<[u8]>::to_vec);

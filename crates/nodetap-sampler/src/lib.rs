@@ -5,6 +5,7 @@
 //! What comes out is [`raw::RawSample`] or, without a copy,
 //! [`raw::RawSampleRef`]; naming its frames is another crate's work.
 
+mod builtin_table;
 pub mod builtins;
 pub mod discover;
 pub mod ebpf;

@@ -218,7 +218,7 @@ impl Target {
             layout,
             bytecode_sizes,
             code: moved(&image.code),
-            builtins: Builtins::new(&image, bias),
+            builtins: Builtins::new(&image, bias, &memory),
             memory,
         })
     }

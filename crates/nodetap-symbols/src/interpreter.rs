@@ -29,6 +29,29 @@ pub struct Interpreter {
     arrays: FxHashMap<(u64, u64, u32, u32), Option<Rc<Bytecodes>>>,
 }
 
+/// The handler that a thread is in.
+#[derive(Clone, Copy, Debug)]
+pub enum RunningHandler<'a> {
+    /// An embedded builtin. Bytecodes may share one, and V8 may have mapped it
+    /// several times.
+    Named(&'a str),
+    /// Code on the heap, by its first instruction.
+    At(u64),
+}
+
+impl RunningHandler<'_> {
+    /// Whether it is the one whose first instruction is at `address`.
+    fn is_at(self, target: &Target, address: u64) -> bool {
+        match self {
+            RunningHandler::Named(name) => {
+                let builtin = target.builtins.at(address);
+                builtin.and_then(|builtin| builtin.name) == Some(name)
+            }
+            RunningHandler::At(start) => address == start,
+        }
+    }
+}
+
 struct Bytecodes {
     bytes: Vec<u8>,
     offsets: Vec<u32>,
@@ -59,6 +82,7 @@ impl Interpreter {
         target: &Target,
         sample: &RawSampleRef<'_>,
         record: &FrameRecord,
+        running: RunningHandler<'_>,
     ) -> Option<i64> {
         let registers = sample.registers;
         let numbers = &target.layout.interpreter;
@@ -70,7 +94,6 @@ impl Interpreter {
         let at = heap.bytecode_offset(raw)?;
         let sizes = target.bytecode_sizes.as_ref()?;
         let bytecodes = self.bytecodes(target, &heap, record)?;
-        let running = target.builtins.at(registers.rip)?.name?;
         let after = bytecodes.offsets.partition_point(|&offset| offset <= at);
         let candidates = &bytecodes.offsets[after.saturating_sub(LOOKAHEAD + 1)..after];
         let executed = candidates.iter().rev().find(|&&offset| {
@@ -80,9 +103,9 @@ impl Interpreter {
                     let mut address = [0; 8];
                     let entry = registers.r15.checked_add(8 * index)?;
                     target.memory.read(entry, &mut address).ok()?;
-                    target.builtins.at(u64::from_le_bytes(address))?.name
+                    Some(u64::from_le_bytes(address))
                 })
-                .is_some_and(|handler| handler == running)
+                .is_some_and(|handler| running.is_at(target, handler))
         });
         // After a jump backwards it is the jump's target.
         let offset = *executed.or(candidates.last())?;

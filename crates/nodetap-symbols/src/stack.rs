@@ -11,7 +11,7 @@ use nodetap_v8::code::CodeKind;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
-use crate::interpreter::Interpreter;
+use crate::interpreter::{Interpreter, RunningHandler};
 use crate::js::{JsNames, PcKind, Top};
 use crate::wasm::WasmNames;
 
@@ -22,7 +22,7 @@ enum Place<'a> {
     Interpreter,
     /// A bytecode's handler.
     Handler(&'a str),
-    /// Another of V8's embedded builtins.
+    /// Another of V8's builtins.
     Builtin(&'a str),
     /// A mapped file: C++ and C.
     Native,
@@ -67,6 +67,10 @@ struct Named {
     until: u64,
 }
 
+/// What a builtin is called whose name the binary does not tell.
+const BUILTIN: &str = "(builtin)";
+/// What bytecode handlers are called that have no name.
+const HANDLER: &str = "BytecodeHandler";
 /// What code is called that nothing describes (any more).
 const UNNAMED_CODE: &str = "(unknown code)";
 
@@ -122,10 +126,13 @@ impl StackNames {
         // A handler that may call has a frame of its own from its start on; as
         // long as it has not called, its interpreted frame's slot is behind.
         if let Some((first, others)) = callers.split_first()
-            && let Place::Handler(_) = place(context.target, context.native, top.pc)
+            && let Place::Handler(_) = self.place(context.target, context.native, top.pc)
             && let Place::Interpreter =
-                place(context.target, context.native, first.pc.wrapping_sub(1))
-            && let Some(offset) = self.interpreter.live_offset(context.target, sample, first)
+                self.place(context.target, context.native, first.pc.wrapping_sub(1))
+            && let Some(handler) = self.running_handler(context.target, top.pc)
+            && let Some(offset) =
+                self.interpreter
+                    .live_offset(context.target, sample, first, handler)
         {
             let frame = self.js.interpreted(context.target, first, Some(offset));
             named.push(frame);
@@ -187,7 +194,7 @@ impl StackNames {
             ..FrameRecord::default()
         };
         let before = pc.wrapping_sub(1);
-        let (record, generation) = match place(context.target, context.native, before) {
+        let (record, generation) = match self.place(context.target, context.native, before) {
             Place::Handler(_) | Place::Builtin(_) | Place::Native => (FrameRecord::default(), 0),
             Place::Interpreter => {
                 let slots = FrameRecord {
@@ -235,7 +242,7 @@ impl StackNames {
         frames: &mut Vec<Frame>,
     ) {
         // The call may be the last instruction of its function.
-        match place(target, native, pc.wrapping_sub(1)) {
+        match self.place(target, native, pc.wrapping_sub(1)) {
             Place::Interpreter if Tagged(record.context).is_heap_object() => {
                 frames.push(self.js.interpreted(target, record, slot_offset(record)));
             }
@@ -268,7 +275,7 @@ impl StackNames {
         frames: &mut Vec<Frame>,
     ) {
         let pc = record.pc;
-        match place(target, native, pc) {
+        match self.place(target, native, pc) {
             Place::Interpreter => match self.top_of_builtin(target, native, sample, pc) {
                 // The frame of a stub has a marker there and no function: the
                 // entry goes on to other code without a frame of its own.
@@ -286,7 +293,10 @@ impl StackNames {
             Place::Handler(name) => {
                 frames.push(Frame::new(Kind::Builtin, name));
                 if self.is_script_function(target, record) {
-                    let live = self.interpreter.live_offset(target, sample, record);
+                    let live = self.running_handler(target, pc).and_then(|handler| {
+                        self.interpreter
+                            .live_offset(target, sample, record, handler)
+                    });
                     let offset = live.or_else(|| slot_offset(record));
                     frames.push(self.js.interpreted(target, record, offset));
                 }
@@ -439,7 +449,7 @@ impl StackNames {
             if !native.is_executable(word) {
                 continue;
             }
-            match place(target, native, word.wrapping_sub(1)) {
+            match self.place(target, native, word.wrapping_sub(1)) {
                 Place::Interpreter => return Some(word),
                 Place::Compiled => {
                     let frames = self.js.function_compiled_at(target, record, word);
@@ -453,6 +463,52 @@ impl StackNames {
         None
     }
 
+    /// What `pc` is in.
+    fn place<'a>(&mut self, target: &'a Target, native: &mut dyn NativeCode, pc: u64) -> Place<'a> {
+        if let Some(place) = builtin_place(target, pc) {
+            return place;
+        }
+        if target.code.contains(&pc) {
+            return Place::Native;
+        }
+        if !native.is_native(pc) {
+            return self.place_on_heap(target, pc);
+        }
+        // Of a library, or a copy of the builtins that a new worker brought.
+        target.builtins.look_for(pc);
+        builtin_place(target, pc).unwrap_or(Place::Native)
+    }
+
+    /// The same for a `pc` in no file: before V8 7 builtins and handlers are on
+    /// the heap, too.
+    fn place_on_heap<'a>(&mut self, target: &'a Target, pc: u64) -> Place<'a> {
+        if target.layout.code.builtin_index.is_none() {
+            return Place::Compiled;
+        }
+        let code = self.js.code(target, pc);
+        match code.map(|code| code.code.kind) {
+            Some(CodeKind::Handler) => Place::Handler(HANDLER),
+            Some(CodeKind::Builtin(number)) => match target.builtins.numbered(number) {
+                // In place of a handler that is not loaded yet.
+                Some(name) if name.starts_with("DeserializeLazy") => Place::Handler(name),
+                Some(name) if is_interpreter_entry(name) => Place::Interpreter,
+                Some(name) => Place::Builtin(name),
+                None => Place::Builtin(BUILTIN),
+            },
+            Some(CodeKind::Stub(name)) => Place::Builtin(name),
+            _ => Place::Compiled,
+        }
+    }
+
+    /// The handler that the thread is in: what tells it from others.
+    fn running_handler<'a>(&mut self, target: &'a Target, pc: u64) -> Option<RunningHandler<'a>> {
+        if let Some(builtin) = target.builtins.at(pc) {
+            return builtin.name.map(RunningHandler::Named);
+        }
+        let code = self.js.code(target, pc)?;
+        Some(RunningHandler::At(code.code.start))
+    }
+
     fn top_of_builtin(
         &mut self,
         target: &Target,
@@ -461,7 +517,11 @@ impl StackNames {
         pc: u64,
     ) -> Top {
         let Some(builtin) = target.builtins.at(pc) else {
-            return Top::Own;
+            let Some(code) = self.js.code(target, pc) else {
+                return Top::Own;
+            };
+            let offset = (pc - code.code.start) as usize;
+            return settled(Top::of(&code.instructions, offset, sample), native);
         };
         let start = pc - builtin.offset;
         let code = self.builtin_code.entry(start).or_insert_with(|| {
@@ -504,28 +564,13 @@ fn unnamed_code() -> Frame {
     Frame::new(Kind::Native, UNNAMED_CODE)
 }
 
-fn place<'a>(target: &'a Target, native: &mut dyn NativeCode, pc: u64) -> Place<'a> {
-    if let Some(place) = builtin_place(target, pc) {
-        return place;
-    }
-    if target.code.contains(&pc) {
-        return Place::Native;
-    }
-    if !native.is_native(pc) {
-        return Place::Compiled;
-    }
-    // Of a library, or a copy of the builtins that a new worker brought.
-    target.builtins.look_for(pc);
-    builtin_place(target, pc).unwrap_or(Place::Native)
-}
-
 fn builtin_place(target: &Target, pc: u64) -> Option<Place<'_>> {
     let builtin = target.builtins.at(pc)?;
     Some(match builtin.name {
         Some(name) if is_interpreter_entry(name) => Place::Interpreter,
         Some(name) if name.ends_with("Handler") => Place::Handler(name),
         Some(name) => Place::Builtin(name),
-        None => Place::Builtin("(builtin)"),
+        None => Place::Builtin(BUILTIN),
     })
 }
 
@@ -535,7 +580,9 @@ fn is_interpreter_entry(name: &str) -> bool {
     name.starts_with("InterpreterEntryTrampoline")
         || matches!(
             name,
-            "InterpreterEnterAtBytecode"
+            "InterpreterEnterBytecodeAdvance"
+                | "InterpreterEnterBytecodeDispatch"
+                | "InterpreterEnterAtBytecode"
                 | "InterpreterEnterAtNextBytecode"
                 | "BaselineOrInterpreterEnterAtBytecode"
                 | "BaselineOrInterpreterEnterAtNextBytecode"

@@ -67,6 +67,19 @@ impl Heap<'_> {
         Ok(self.memory.bytes(array.field(ELEMENTS)?, length)?)
     }
 
+    /// The bytes of a source position table, wherever `table` keeps them.
+    ///
+    /// # Errors
+    /// Where `table` is none, is too large or cannot be read.
+    pub fn position_table(&self, table: Tagged) -> Result<Vec<u8>, Error> {
+        let holder = self.layout.types.position_table_holder;
+        if holder.is_some() && holder == self.instance_type(table).ok() {
+            // `SourcePositionTableWithFrameCache`
+            return self.byte_array(self.tagged(table.field(8)?)?);
+        }
+        self.byte_array(table)
+    }
+
     fn array_length(&self, array: Tagged, element_size: i32) -> Result<usize, Error> {
         let length = self.smi(array.field(LENGTH)?)?;
         if !(0..=MAX_BYTES / element_size).contains(&length) {

@@ -94,7 +94,7 @@ impl Heap<'_> {
         self.expect(array, self.layout.types.bytecode_array, "a BytecodeArray")?;
         let table = self.tagged(array.field(self.layout.bytecode.source_position_table)?)?;
         // Undefined, a Smi or the exception sentinel where there is none.
-        match self.byte_array(table) {
+        match self.position_table(table) {
             Ok(bytes) if bytes.is_empty() => Ok(None),
             Ok(bytes) => Ok(Some(source_position::decode(
                 &bytes,

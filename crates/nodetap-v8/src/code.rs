@@ -36,6 +36,10 @@ pub enum CodeKind {
     Unoptimized,
     /// Crankshaft, or TurboFan in its place, before Ignition
     Crankshaft,
+    /// A builtin on the heap, by its number
+    Builtin(u32),
+    /// A bytecode's handler on the heap
+    Handler,
     /// What no JavaScript function was compiled to, and what it is called:
     /// most are from before Ignition.
     Stub(&'static str),
@@ -174,6 +178,11 @@ impl Heap<'_> {
             data: Tagged(u64_at(layout.deoptimization_or_interpreter_data)),
             table: Tagged(u64_at(layout.position_table)),
         };
+        if let Some(offset) = layout.builtin_index
+            && u32_at(layout.flags) & layout.kind_mask == layout.kinds.builtin
+        {
+            code.kind = CodeKind::Builtin(self.memory.u32(object.field(offset)?)?);
+        }
         if code.kind == CodeKind::Baseline && !layout.has_bytecode {
             code.data = self.bytecode_in(&code)?;
         }
@@ -213,6 +222,7 @@ impl Heap<'_> {
             kind if kind == kinds.js_to_wasm_function => CodeKind::Stub("js-to-wasm"),
             kind if kind == kinds.unoptimized => CodeKind::Unoptimized,
             kind if kind == kinds.crankshaft => CodeKind::Crankshaft,
+            kind if kind == kinds.bytecode_handler => CodeKind::Handler,
             kind => match kinds.stubs.get((kind >> kinds.kind_shift) as usize) {
                 Some(name) => CodeKind::Stub(name),
                 None => CodeKind::Other,
@@ -225,7 +235,7 @@ impl Heap<'_> {
     /// # Errors
     /// Where they cannot be read.
     pub fn code_positions(&self, code: &Code) -> Result<Vec<Entry>, Error> {
-        let table = self.byte_array(code.table)?;
+        let table = self.position_table(code.table)?;
         Ok(source_position::decode(&table, self.layout.position_format))
     }
 

@@ -151,7 +151,7 @@ impl Heap<'_> {
         })
     }
 
-    /// Before Ignition (`SharedFunctionInfo::DebugName` and `start_position` in
+    /// Before V8 7 (`SharedFunctionInfo::DebugName` and `start_position` in
     /// `src/objects-inl.h`).
     fn function_with_names(
         &self,
@@ -162,10 +162,13 @@ impl Heap<'_> {
         let text = |offset: u32| -> Result<String, Error> {
             let name = self.tagged(shared.field(offset)?)?;
             if self.is_string(name) {
-                self.name(name)
-            } else {
-                Ok(String::new())
+                return self.name(name);
             }
+            if name.is_heap_object() && self.instance_type(name)? == self.layout.types.scope_info {
+                let name = self.scope_info(name)?.name;
+                return name.map_or(Ok(String::new()), |name| self.name(name));
+            }
+            Ok(String::new())
         };
         let mut name = text(self.layout.shared.name_or_scope_info)?;
         if name.is_empty() {

@@ -68,6 +68,9 @@ pub struct InstanceTypes {
     pub byte_array: u16,
     /// Since V8 12.
     pub trusted_byte_array: Option<u16>,
+    /// Before V8 9: what may stand in place of a source position table, with
+    /// the table in its first field.
+    pub position_table_holder: Option<u16>,
     pub fixed_array: u16,
     /// Since V8 13: holds a `SharedFunctionInfo` for trusted objects.
     pub shared_function_info_wrapper: Option<u16>,
@@ -123,7 +126,7 @@ pub struct SharedLayout {
     pub own_names: Option<OwnNames>,
 }
 
-/// Offsets in the `SharedFunctionInfo` of V8 before Ignition (`src/objects.h`);
+/// Offsets in the `SharedFunctionInfo` of V8 before 7 (`src/objects.h`);
 /// the name is where others have `name_or_scope_info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -152,6 +155,8 @@ pub struct ScopeInfoLayout {
     pub module_count_first: bool,
     /// With this many local names or more, one hash table holds them.
     pub max_inlined_names: u64,
+    /// Before V8 7: the names of variables on the stack precede.
+    pub stack_names: Option<StackNamesLayout>,
     /// Whether there is a slot for where `this` is kept, if it is.
     pub receiver: bool,
     /// Masks of the flags.
@@ -168,6 +173,15 @@ pub struct ScopeInfoLayout {
     pub shadow_realm_scope: Option<u32>,
     /// The bit of the flags that says `is_empty`.
     pub is_empty_bit: u32,
+}
+
+/// Where a `ScopeInfo` tells how many names of parameters and of locals on the
+/// stack it has; between them is where the locals start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct StackNamesLayout {
+    pub parameter_count: u32,
+    pub stack_local_count: u32,
 }
 
 /// Offsets in a `Script` (`src/objects/script.tq`).
@@ -224,6 +238,8 @@ pub struct CodeLayout {
     /// Whether baseline code has its `BytecodeArray` in place of
     /// deoptimization data; else only its instructions name it.
     pub has_bytecode: bool,
+    /// Where builtins are on the heap: a builtin's number, an int32.
+    pub builtin_index: Option<u32>,
     /// `KindField` of the flags.
     pub kind_mask: u32,
     pub kinds: CodeKinds,
@@ -255,6 +271,8 @@ pub enum SafepointPlace {
     Instructions {
         /// In the `Code`: where from the first instruction on, an int32.
         offset: u32,
+        /// Above so many bits of something else.
+        shift: u32,
     },
 }
 
@@ -272,7 +290,11 @@ pub enum SafepointFormat {
     },
     /// The number of entries, the size of each one's bits, then of each entry
     /// three 32-bit numbers; -1 says that there is none.
-    Words,
+    Words {
+        /// The bits of the second one that are the deoptimization index, all
+        /// set where there is none.
+        index: u32,
+    },
 }
 
 /// A kind that no code has: of what a version does not know.
@@ -284,6 +306,8 @@ pub const NO_KIND: u32 = u32::MAX;
 #[allow(missing_docs)]
 pub struct CodeKinds {
     pub builtin: u32,
+    /// Of handlers on the heap; later they are among the embedded builtins.
+    pub bytecode_handler: u32,
     pub regexp: u32,
     pub wasm_function: u32,
     pub js_to_wasm_function: u32,

@@ -36,8 +36,8 @@ impl Heap<'_> {
             |offset| -> Result<u32, Error> { Ok(self.memory.u32(code.object.field(offset)?)?) };
         let (start, size) = match layout.place {
             SafepointPlace::Metadata { size } => (code.size, u32_at(size)?),
-            SafepointPlace::Instructions { offset } => {
-                let start = u32_at(offset)?;
+            SafepointPlace::Instructions { offset, shift } => {
+                let start = u32_at(offset)? >> shift;
                 let size = code.size.checked_sub(start);
                 (
                     start,
@@ -52,7 +52,7 @@ impl Heap<'_> {
             .memory
             .bytes(code.start + u64::from(start), size as usize)?;
         let points = match layout.format {
-            SafepointFormat::Words => words(&table),
+            SafepointFormat::Words { index } => words(&table, index),
             SafepointFormat::Packed {
                 length,
                 header,
@@ -66,8 +66,9 @@ impl Heap<'_> {
     }
 }
 
-/// A table of three words an entry: pc, deoptimization index, trampoline.
-fn words(table: &[u8]) -> Option<Vec<Safepoint>> {
+/// A table of three words an entry: pc, deoptimization index (in the bits of
+/// the mask `index`), trampoline.
+fn words(table: &[u8], index: u32) -> Option<Vec<Safepoint>> {
     let mut head = table.chunks_exact(4);
     let length = u32::from_le_bytes(head.next()?.try_into().ok()?) as usize;
     let bytes = table.get(8..)?.get(..length.checked_mul(12)?)?;
@@ -78,7 +79,7 @@ fn words(table: &[u8]) -> Option<Vec<Safepoint>> {
         };
         Some(Safepoint {
             pc: word(0)?,
-            entry: word(1)?,
+            entry: Some(word(1)? & index).filter(|&entry| entry != index)?,
             trampoline: word(2),
         })
     });
@@ -189,16 +190,21 @@ mod tests {
         let mut one = table.clone();
         one[0] = 1;
         one[8..12].fill(0xff);
-        assert_eq!(words(&one).unwrap(), []);
+        assert_eq!(words(&one, u32::MAX).unwrap(), []);
         let expected =
             [(0x120, Some(0x300), 0), (0x140, None, 2)].map(|(pc, trampoline, entry)| Safepoint {
                 pc,
                 trampoline,
                 entry,
             });
-        assert_eq!(words(&table).unwrap(), expected);
+        assert_eq!(words(&table, u32::MAX).unwrap(), expected);
+        // Other things may stand above the index.
+        let mut narrow = table.clone();
+        narrow[12..16].copy_from_slice(&0x1fff_ffff_u32.to_le_bytes());
+        narrow[27] = 0x30;
+        assert_eq!(words(&narrow, 0x0fff_ffff).unwrap(), expected);
         for end in 0..table.len() {
-            assert_eq!(words(&table[..end]), None);
+            assert_eq!(words(&table[..end], u32::MAX), None);
         }
     }
 }

@@ -55,6 +55,15 @@ impl Heap<'_> {
         if layout.module_count_first && scope_type == layout.module_scope {
             slot += 8;
         }
+        if let Some(names) = &layout.stack_names {
+            let parameters = self.smi(info.field(names.parameter_count)?)?;
+            let stack_locals = self.smi(info.field(names.stack_local_count)?)?;
+            if !(0..=MAX_LOCALS).contains(&parameters) || !(0..=MAX_LOCALS).contains(&stack_locals)
+            {
+                return Err(Error::Unbelievable("a ScopeInfo with too many names"));
+            }
+            slot += 8 * (parameters as u64 + 1 + stack_locals as u64);
+        }
         slot += 8 * if locals < layout.max_inlined_names {
             locals
         } else {

@@ -88,8 +88,16 @@ impl Heap<'_> {
         {
             name = self.string_or_empty(script.field(source_url)?)?;
         }
+        let is_native = match layout.kind {
+            // `Script::TYPE_NATIVE` in src/objects.h
+            Some(kind) => self.smi(script.field(kind)?)? == 0,
+            None => false,
+        };
         let line_ends = match self.cached_line_ends(script)? {
             Some(ends) => ends,
+            // Nobody is shown a place in it, and its source may be a string
+            // whose characters it does not tell.
+            None if is_native => Vec::new(),
             None => {
                 let source = self.tagged(script.field(layout.source)?)?;
                 if self.is_string(source) {
@@ -99,11 +107,6 @@ impl Heap<'_> {
                     Vec::new()
                 }
             }
-        };
-        let is_native = match layout.kind {
-            // `Script::TYPE_NATIVE` in src/objects.h
-            Some(kind) => self.smi(script.field(kind)?)? == 0,
-            None => false,
         };
         // Read again: the memory may have been given to another script
         // between the reads above.

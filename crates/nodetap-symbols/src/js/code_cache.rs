@@ -200,6 +200,11 @@ fn details(
         CodeKind::Crankshaft => {
             Details::Crankshaft(Box::new(CrankshaftCode::read(heap, functions, code)?))
         }
-        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Stub(_) | CodeKind::Other => Details::Other,
+        CodeKind::RegExp
+        | CodeKind::Wasm
+        | CodeKind::Builtin(_)
+        | CodeKind::Handler
+        | CodeKind::Stub(_)
+        | CodeKind::Other => Details::Other,
     })
 }

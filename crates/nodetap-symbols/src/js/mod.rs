@@ -513,7 +513,12 @@ fn tier(kind: CodeKind) -> Option<Tier> {
         CodeKind::Maglev => Some(Tier::Maglev),
         CodeKind::Turbofan | CodeKind::Crankshaft => Some(Tier::Optimized),
         CodeKind::Unoptimized => Some(Tier::Unoptimized),
-        CodeKind::RegExp | CodeKind::Wasm | CodeKind::Stub(_) | CodeKind::Other => None,
+        CodeKind::RegExp
+        | CodeKind::Wasm
+        | CodeKind::Builtin(_)
+        | CodeKind::Handler
+        | CodeKind::Stub(_)
+        | CodeKind::Other => None,
     }
 }
 

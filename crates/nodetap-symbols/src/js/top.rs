@@ -26,8 +26,10 @@ pub enum Top {
 }
 
 /// `push rbp; mov rbp,rsp`, which every JavaScript frame begins with
-/// (`TurboAssembler::EnterFrame`, `CodeGenerator::AssembleConstructFrame`).
-const PROLOGUE: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
+/// (`TurboAssembler::EnterFrame`, `CodeGenerator::AssembleConstructFrame`), as
+/// V8's assembler has written it since 9 and before.
+const PROLOGUES: [[u8; 4]; 2] = [[0x55, 0x48, 0x89, 0xe5], [0x55, 0x48, 0x8b, 0xec]];
+const PROLOGUE: usize = 4;
 /// How far into the code that may be. Checks of the code start register and
 /// for deoptimized code precede it, in the interpreter's entry those for
 /// better code.
@@ -46,8 +48,8 @@ impl Top {
         let word = |index: usize| sample.stack.get(index).copied();
         let within = instructions.len().min(PROLOGUE_WITHIN);
         if let Some(push) = instructions[..within]
-            .windows(PROLOGUE.len())
-            .position(|bytes| bytes == PROLOGUE)
+            .windows(PROLOGUE)
+            .position(|bytes| PROLOGUES.iter().any(|prologue| bytes == prologue))
         {
             if offset <= push {
                 return Top::Caller {
@@ -59,7 +61,7 @@ impl Top {
                     return_address: word(1),
                 };
             }
-            let after = push + PROLOGUE.len();
+            let after = push + PROLOGUE;
             if offset < after + pushes_up_to_function(&instructions[after..]) {
                 return Top::Entering;
             }

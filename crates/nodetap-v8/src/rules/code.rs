@@ -93,6 +93,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             deoptimization_or_interpreter_data: 16,
             position_table: 24,
             has_bytecode: ask.version >= Version::new(10, 0),
+            builtin_index: None,
             kind_mask,
             kinds,
             deoptimization,
@@ -106,6 +107,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
                     // After the flags.
                     SafepointPlace::Instructions {
                         offset: instruction_size + 8,
+                        shift: 0,
                     }
                 },
             ),
@@ -126,6 +128,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
             position_table: ask.offset("Code", "source_position_table")?,
             has_bytecode: true,
+            builtin_index: None,
             kind_mask,
             kinds,
             deoptimization,
@@ -145,6 +148,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         deoptimization_or_interpreter_data: 8,
         position_table: 16,
         has_bytecode: true,
+        builtin_index: None,
         kind_mask,
         kinds,
         deoptimization,
@@ -167,6 +171,7 @@ fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
         let kind = |number: u32| number << 1;
         let kinds = CodeKinds {
             builtin: kind(3),
+            bytecode_handler: NO_KIND,
             regexp: kind(4),
             wasm_function: kind(5),
             js_to_wasm_function: kind(8),
@@ -194,6 +199,7 @@ fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
     };
     let kinds = CodeKinds {
         builtin,
+        bytecode_handler: NO_KIND,
         regexp: builtin + 1,
         wasm_function: builtin + 2,
         // After WASM_TO_CAPI_FUNCTION and WASM_TO_JS_FUNCTION.
@@ -232,7 +238,7 @@ fn safepoints(ask: &Ask<'_>, place: SafepointPlace) -> Option<SafepointLayout> {
             header: 8,
             maglev_header: 16,
         },
-        _ => SafepointFormat::Words,
+        _ => SafepointFormat::Words { index: u32::MAX },
     };
     Some(SafepointLayout { place, format })
 }

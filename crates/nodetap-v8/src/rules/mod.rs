@@ -2,6 +2,7 @@
 
 mod code;
 mod crankshaft;
+mod early;
 mod objects;
 mod wasm;
 
@@ -10,7 +11,7 @@ use crate::metadata::Metadata;
 use crate::source_position::{PositionFormat, TableFormat};
 use crate::version::Version;
 
-/// The versions that the rules below were read for, and tried on: Node.js 12,
+/// The versions that the rules here were read for, and tried on: Node.js 12,
 /// 14, 16, 18, 20, 22, 24, 25 and 26. What is between them has layouts of its own.
 const KNOWN: [Version; 9] = [
     Version::new(7, 8),
@@ -45,14 +46,12 @@ impl Layout {
         if crankshaft::KNOWN.contains(&version) {
             return crankshaft::layout(&ask);
         }
+        if early::KNOWN.contains(&version) {
+            return early::layout(&ask);
+        }
         if !KNOWN.contains(&version) {
             return Err(UnknownLayout::Version(version));
         }
-        let above = if version >= Version::new(8, 9) {
-            -16
-        } else {
-            -8
-        };
         Ok(Layout {
             version,
             types: objects::instance_types(&ask)?,
@@ -65,20 +64,30 @@ impl Layout {
             script: objects::script(&ask)?,
             bytecode: code::bytecode(&ask)?,
             code: code::code(&ask)?,
-            frame: FrameLayout {
-                context: ask.value("off_fp_context")?,
-                function: ask.value("off_fp_function")?,
-                // The metadata tells these since 10, the number of arguments
-                // precedes them since 8.9 (`InterpreterFrameConstants` in
-                // src/execution/frame-constants.h).
-                bytecode_array: ask.value("off_fp_bytecode_array").unwrap_or(above - 16),
-                bytecode_offset: ask.value("off_fp_bytecode_offset").unwrap_or(above - 24),
-            },
+            frame: frame(&ask)?,
             position_format: position_format(version),
             interpreter: interpreter(&ask),
             wasm: wasm::wasm(&ask),
         })
     }
+}
+
+fn frame(ask: &Ask<'_>) -> Result<FrameLayout, UnknownLayout> {
+    let function = ask.value("off_fp_function")?;
+    // The metadata tells these since 10; the number of arguments precedes
+    // them since 8.9 (`InterpreterFrameConstants` in
+    // src/execution/frame-constants.h).
+    let above = match ask.version >= Version::new(8, 9) {
+        true => function - 8,
+        false => function,
+    };
+    let told = |name| ask.metadata.get(name);
+    Ok(FrameLayout {
+        context: ask.value("off_fp_context")?,
+        function,
+        bytecode_array: told("off_fp_bytecode_array").unwrap_or(above - 8),
+        bytecode_offset: told("off_fp_bytecode_offset").unwrap_or(above - 16),
+    })
 }
 
 /// `src/codegen/source-position-table.cc` and `source-position.h`, before 7.1

@@ -50,6 +50,9 @@ pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayo
         },
         byte_array: ask.instance_type("ByteArray")?,
         trusted_byte_array: ask.metadata.instance_type("TrustedByteArray"),
+        position_table_holder: ask
+            .metadata
+            .instance_type("SourcePositionTableWithFrameCache"),
         fixed_array: ask.instance_type("FixedArray")?,
         shared_function_info_wrapper: ask.metadata.instance_type("SharedFunctionInfoWrapper"),
         uncompiled_data_first: first,
@@ -72,7 +75,12 @@ pub(super) fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
         // `kUncachedExternalStringTag` in src/objects/instance-type.h: the bit
         // above the encoding's.
         uncached_external: 1 << 4,
-        length: ask.offset("String", "length")?,
+        // A Smi at first, which has its 32 bits in the upper half of the word.
+        length: ask.offset("String", "length")?
+            + match ask.metadata.get("class_String__length__SMI") {
+                Some(_) => 4,
+                None => 0,
+            },
         chars: ask.offset("SeqOneByteString", "chars")?,
         second: ask.offset("ConsString", "second")?,
         sliced_offset: ask.offset("SlicedString", "offset")?,
@@ -143,6 +151,7 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
         module_count_first: ask.version >= Version::new(12, 0),
         // `kScopeInfoMaxInlinedLocalNamesSize` in src/common/globals.h.
         max_inlined_names: if receiver { u64::MAX } else { 75 },
+        stack_names: None,
         receiver,
         has_saved_class_variable: if after_class == 11 { 1 << 10 } else { 0 },
         function_variable: 3 << (after_class + 1),
