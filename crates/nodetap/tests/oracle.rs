@@ -3,7 +3,8 @@
 //! The fixture `oracle` collects, at the innermost point of a chain of calls, its own
 //! call sites (`Error.prepareStackTrace`): every frame's script, line and column. Then
 //! it spins right there. What the functions are called and where they start is asked of
-//! V8's own CPU profiler, in another run of the same program under `--cpu-prof`.
+//! V8's own CPU profiler, in another run of the same program under `--cpu-prof`, or
+//! through the module `inspector`.
 //!
 //! Of the samples of that thread, 99 in 100 must be exactly this stack.
 
@@ -149,6 +150,7 @@ struct ProfileNode {
 #[serde(rename_all = "camelCase")]
 struct CallFrame {
     function_name: String,
+    url: String,
     /// 0-based; -1 for what is no JavaScript function.
     line_number: i64,
     column_number: i64,
@@ -169,26 +171,36 @@ impl CpuProfile {
             stack.push(node.call_frame.clone());
             next = parents.get(&node.id).map(|parent| nodes[parent]);
         }
-        stack.retain(|frame| frame.line_number >= 0);
+        // V8's own functions, some of which are scripts before Node.js 12.
+        stack.retain(|frame| frame.line_number >= 0 && !frame.url.starts_with("native "));
         stack.reverse();
         stack
     }
 }
 
 /// What V8's CPU profiler calls the functions of the stack, outermost first.
-fn ask_profiler(version: &str, arguments: &[&str]) -> Vec<CallFrame> {
+fn ask_profiler(node: &Node, arguments: &[&str]) -> Vec<CallFrame> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let status = Command::new(common::node(version))
-        .args(["--cpu-prof", "--cpu-prof-name=oracle.cpuprofile"])
-        .arg(format!("--cpu-prof-dir={}", folder.path().display()))
+    let file = folder.path().join("oracle.cpuprofile");
+    let mut command = Command::new(common::node(&node.version));
+    if node.major() >= 12 {
+        command
+            .args(["--cpu-prof", "--cpu-prof-name=oracle.cpuprofile"])
+            .arg(format!("--cpu-prof-dir={}", folder.path().display()));
+    }
+    command
         .arg(common::fixture("oracle/main.js"))
         .args(arguments)
-        .arg("--bounded")
+        .arg("--bounded");
+    if node.major() < 12 {
+        command.arg(format!("--profile={}", file.display()));
+    }
+    let status = command
         .stdout(Stdio::null())
         .status()
         .expect("cannot run node");
     assert!(status.success(), "{status}");
-    let text = fs::read_to_string(folder.path().join("oracle.cpuprofile")).expect("a profile");
+    let text = fs::read_to_string(file).expect("a profile");
     let profile: CpuProfile = serde_json::from_str(&text).expect("a .cpuprofile");
     profile.heaviest()
 }
@@ -292,7 +304,7 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
     if calling {
         arguments.push("--calling");
     }
-    let functions = ask_profiler(&node.version, &arguments);
+    let functions = ask_profiler(node, &arguments);
     if mode == Mode::Warm {
         arguments.push("--warm");
     }
@@ -381,7 +393,9 @@ fn main() -> std::process::ExitCode {
         let since = match (mode, entry) {
             (Baseline, _) => 16,
             (_, "topLevelAwait") => 14,
-            _ => 12,
+            (_, "module" | "microtask") => 12,
+            (_, "asyncGenerator") => 10,
+            _ => 8,
         };
         Test::new(name, since, move |node| {
             check(node, entry, chain, mode, calling)
