@@ -113,7 +113,7 @@ impl TargetError {
                 Some("run nodetap as root: sudo nodetap …".to_owned())
             }
             TargetError::UnknownV8 { .. } => Some(
-                "nodetap reads Node.js 0.10, 0.12, 4, 6, 12, 14, 16, 18, 20, 22, 24, 25 and 26"
+                "nodetap reads Node.js 0.10, 0.12, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 25 and 26"
                     .to_owned(),
             ),
             TargetError::Image { .. } | TargetError::Io { .. } => None,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use nodetap_v8::layout::UnknownLayout;
+use nodetap_v8::layout::{StringTags, UnknownLayout};
 use nodetap_v8::{Error, Heap, Layout, Memory, Metadata, Tagged, Unreadable, Version};
 
 fn metadata(text: &str) -> Metadata {
@@ -17,12 +17,14 @@ fn metadata(text: &str) -> Metadata {
         .collect()
 }
 
-const BUILDS: [(Version, &str); 5] = [
+const BUILDS: [(Version, &str); 7] = [
     (Version::new(10, 2), include_str!("metadata/18.20.8.txt")),
     (Version::new(11, 3), include_str!("metadata/20.20.2.txt")),
     (Version::new(12, 4), include_str!("metadata/22.23.3.txt")),
     (Version::new(13, 6), include_str!("metadata/24.21.0.txt")),
     (Version::new(14, 6), include_str!("metadata/26.10.0.txt")),
+    (Version::new(6, 2), include_str!("metadata/8.17.0.txt")),
+    (Version::new(6, 8), include_str!("metadata/10.24.1.txt")),
 ];
 
 fn layout(build: usize) -> Layout {
@@ -41,6 +43,8 @@ fn every_build_has_the_offsets_that_its_live_objects_have() {
         [32, 32, 52, 64, 112, 24, 64, 48, 52, 12],
         [32, 40, 60, 64, 112, 24, 64, 52, 56, 12],
         [32, 40, 60, 64, 112, 24, 64, 52, 56, 13],
+        [32, 64, 104, 72, 112, 32, 58, 60, 56, 2],
+        [24, 32, 56, 72, 112, 32, 58, 44, 40, 0],
     ];
     for (build, expected) in expected.into_iter().enumerate() {
         let layout = layout(build);
@@ -62,8 +66,8 @@ fn every_build_has_the_offsets_that_its_live_objects_have() {
 
 #[test]
 fn class_constructors_are_functions() {
-    let last = [2081, 2082, 2082, 2081, 2082];
-    let first = [2065, 2066, 2066, 2065, 2066];
+    let last = [2081, 2082, 2082, 2081, 2082, 254, 1091];
+    let first = [2065, 2066, 2066, 2065, 2066, 254, 1091];
     for build in 0..BUILDS.len() {
         let types = layout(build).types;
         assert_eq!(
@@ -112,25 +116,33 @@ impl Words {
 
     /// A string object at `address` of this instance type, with these words
     /// after its length.
-    fn string(&mut self, address: u64, kind: u16, length: u32, rest: &[u64]) -> Tagged {
+    fn string(
+        &mut self,
+        tags: &StringTags,
+        address: u64,
+        kind: u16,
+        length: u32,
+        rest: &[u64],
+    ) -> Tagged {
         let map = address + 0x800;
         self.put(map + 12, &kind.to_le_bytes());
         self.put(address, &(map + 1).to_le_bytes());
-        self.put(address + 12, &length.to_le_bytes());
+        self.put(address + u64::from(tags.length), &length.to_le_bytes());
+        let first = address + u64::from(tags.chars);
         for (index, word) in rest.iter().enumerate() {
-            self.put(address + 16 + 8 * index as u64, &word.to_le_bytes());
+            self.put(first + 8 * index as u64, &word.to_le_bytes());
         }
         Tagged(address + 1)
     }
 
-    fn characters(&mut self, address: u64, kind: u16, text: &str) -> Tagged {
+    fn characters(&mut self, tags: &StringTags, address: u64, kind: u16, text: &str) -> Tagged {
         let units: Vec<u16> = text.encode_utf16().collect();
-        let string = self.string(address, kind, units.len() as u32, &[]);
+        let string = self.string(tags, address, kind, units.len() as u32, &[]);
         let bytes: Vec<u8> = match kind & 8 {
             8 => units.iter().map(|&unit| unit as u8).collect(),
             _ => units.iter().flat_map(|unit| unit.to_le_bytes()).collect(),
         };
-        self.put(address + 16, &bytes);
+        self.put(address + u64::from(tags.chars), &bytes);
         string
     }
 }
@@ -162,14 +174,15 @@ fn smi(value: u32) -> u64 {
 fn strings_of_every_representation_are_read() {
     for build in 0..BUILDS.len() {
         let layout = layout(build);
+        let tags = &layout.strings;
         let mut words = Words::default();
-        let one = words.characters(0x10000, ONE_BYTE, "caf\u{e9}");
-        let two = words.characters(0x20000, 0, "naïve 😀 日本");
-        let cons = words.string(0x30000, CONS, 16, &[one.0, two.0]);
-        let sliced = words.string(0x40000, SLICED, 7, &[cons.0, smi(2)]);
-        let thin = words.string(0x50000, THIN, 7, &[sliced.0]);
+        let one = words.characters(tags, 0x10000, ONE_BYTE, "caf\u{e9}");
+        let two = words.characters(tags, 0x20000, 0, "naïve 😀 日本");
+        let cons = words.string(tags, 0x30000, CONS, 16, &[one.0, two.0]);
+        let sliced = words.string(tags, 0x40000, SLICED, 7, &[cons.0, smi(2)]);
+        let thin = words.string(tags, 0x50000, THIN, 7, &[sliced.0]);
         words.put(0x70000, b"external");
-        let external = words.string(0x60000, EXTERNAL | ONE_BYTE, 8, &[0x999, 0x70000]);
+        let external = words.string(tags, 0x60000, EXTERNAL | ONE_BYTE, 8, &[0x999, 0x70000]);
         let heap = Heap::new(&words, &layout);
         assert_eq!(heap.name(one).unwrap(), "café");
         assert_eq!(heap.name(two).unwrap(), "naïve 😀 日本");
@@ -178,7 +191,7 @@ fn strings_of_every_representation_are_read() {
         assert!(heap.name(cons).is_err(), "it says 16 units and has 15");
         assert_eq!(heap.name(external).unwrap(), "external");
 
-        let cons = words.string(0x30000, CONS, 15, &[one.0, two.0]);
+        let cons = words.string(tags, 0x30000, CONS, 15, &[one.0, two.0]);
         let heap = Heap::new(&words, &layout);
         assert_eq!(heap.name(cons).unwrap(), "cafénaïve 😀 日本");
         assert_eq!(heap.name(sliced).unwrap(), "fénaïve");
@@ -191,10 +204,10 @@ fn strings_of_every_representation_are_read() {
 fn what_is_no_string_is_no_string() {
     let layout = layout(3);
     let mut words = Words::default();
-    let symbol = words.string(0x10000, 128, 4, &[]);
-    let uncached = words.string(0x20000, EXTERNAL | UNCACHED, 4, &[0x999]);
-    let unknown = words.string(0x30000, 7, 4, &[]);
-    let own_tail = words.string(0x40000, THIN, 4, &[0x40001]);
+    let symbol = words.string(&layout.strings, 0x10000, 128, 4, &[]);
+    let uncached = words.string(&layout.strings, 0x20000, EXTERNAL | UNCACHED, 4, &[0x999]);
+    let unknown = words.string(&layout.strings, 0x30000, 7, 4, &[]);
+    let own_tail = words.string(&layout.strings, 0x40000, THIN, 4, &[0x40001]);
     let heap = Heap::new(&words, &layout);
     assert!(matches!(heap.name(symbol), Err(Error::Type { .. })));
     assert!(heap.name(uncached).is_err());
@@ -213,7 +226,7 @@ fn a_string_without_end_is_cut_or_refused() {
     let layout = layout(4);
     let mut words = Words::default();
     // Both halves of it are itself.
-    let endless = words.string(0x10000, CONS, 1 << 29, &[0x10001, 0x10001]);
+    let endless = words.string(&layout.strings, 0x10000, CONS, 1 << 29, &[0x10001, 0x10001]);
     let heap = Heap::new(&words, &layout);
     assert!(heap.name(endless).is_err());
 }

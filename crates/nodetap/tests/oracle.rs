@@ -393,7 +393,7 @@ fn main() -> std::process::ExitCode {
         let since = match (mode, entry) {
             (Baseline, _) => 16,
             (_, "topLevelAwait") => 14,
-            (_, "module" | "microtask") => 12,
+            (Jitless, _) | (_, "module" | "microtask") => 12,
             (_, "asyncGenerator") => 10,
             _ => 8,
         };
