@@ -367,9 +367,9 @@ impl StackNames {
         }
         let entered = Tagged(sample.registers.rdi);
         match top {
-            // Baseline code whose frame has no function yet, or no more.
+            // Code whose frame has no function yet, or no more.
             Top::Own | Top::Leaving { .. }
-                if code.code.kind == CodeKind::Baseline
+                if matches!(code.code.kind, CodeKind::Baseline | CodeKind::Unoptimized)
                     && !self.is_script_function(target, record) =>
             {
                 frames.extend(self.js.code_function(target, &code, record.pc, entered));

@@ -205,7 +205,7 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
     fail_below(0.99, Innermost::LineOrSilent);
     // From V8 4 on full-codegen says where each statement begins.
     let told = match mode {
-        Mode::Unoptimized if node.major() < 4 => 0.5,
+        Mode::Unoptimized if node.major() < 4 => 0.9,
         _ if calling => 0.9,
         _ => 0.99,
     };

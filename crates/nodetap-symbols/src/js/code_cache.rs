@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::{Code, CodeKind};
-use nodetap_v8::crankshaft::relocation::CodePosition;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::crankshaft::CrankshaftCode;
+use super::full_codegen::FullCode;
 use super::functions::Functions;
 use super::optimized::OptimizedCode;
 
@@ -58,8 +58,8 @@ pub enum Details {
         /// The bytecodes' offsets, in order; empty where they aren't known.
         offsets: Vec<u32>,
     },
-    /// Full-codegen's code: source positions by offset.
-    Unoptimized(Vec<CodePosition>),
+    /// Full-codegen's code.
+    Unoptimized(FullCode),
     /// Crankshaft's code.
     Crankshaft(Box<CrankshaftCode>),
     /// Code of no JavaScript function, or one that could not be read.
@@ -196,7 +196,7 @@ fn details(
                 None => Vec::new(),
             },
         },
-        CodeKind::Unoptimized => Details::Unoptimized(heap.relocated_positions(code)?),
+        CodeKind::Unoptimized => Details::Unoptimized(FullCode::read(heap, code)?),
         CodeKind::Crankshaft => {
             Details::Crankshaft(Box::new(CrankshaftCode::read(heap, functions, code)?))
         }

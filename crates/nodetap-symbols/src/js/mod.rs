@@ -12,6 +12,7 @@ mod code_cache;
 mod crankshaft;
 mod deopt_frames;
 mod flow;
+mod full_codegen;
 mod functions;
 mod optimized;
 mod top;
@@ -22,7 +23,6 @@ use nodetap_profile::{Frame, Kind, Tier};
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
-use nodetap_v8::crankshaft::relocation::{CodePosition, position_before};
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 
 use active::ActiveFunction;
@@ -191,14 +191,9 @@ impl JsNames {
                 let frames = self.optimized(target, record, (&code, optimized), offset, kind);
                 Some(frames)
             }
-            Details::Unoptimized(positions) => {
-                let position = position_before(positions, before(offset, kind));
-                Some(vec![self.js_frame(
-                    &heap,
-                    record,
-                    position,
-                    Tier::Unoptimized,
-                )])
+            Details::Unoptimized(full) => {
+                let at = (offset, kind);
+                Some(vec![self.unoptimized(&heap, record, (&code, full), at)])
             }
             Details::Crankshaft(optimized) => {
                 Some(self.crankshaft(target, record, (&code, optimized), (offset, kind)))
@@ -409,8 +404,8 @@ impl JsNames {
                 .baseline_function(&heap, code, ends, offsets, offset, entered)
                 .into_iter()
                 .collect(),
-            Details::Unoptimized(positions) => self
-                .unoptimized_function(&heap, code, positions, offset, entered)
+            Details::Unoptimized(full) => self
+                .unoptimized_function(&heap, (code, full), offset, entered)
                 .into_iter()
                 .collect(),
             Details::Crankshaft(optimized) => {
@@ -427,26 +422,6 @@ impl JsNames {
             }
             Details::Other => Vec::new(),
         }
-    }
-
-    fn unoptimized_function(
-        &mut self,
-        heap: &Heap<'_>,
-        code: &CachedCode,
-        positions: &[CodePosition],
-        offset: u32,
-        entered: Tagged,
-    ) -> Option<Frame> {
-        let shared = heap.shared_of(entered).ok()?;
-        if !is_newest(heap, shared, code) {
-            return None;
-        }
-        let key = FunctionKey::at(heap, shared).ok()??;
-        let function = self.functions.get(heap, key)?;
-        // Before the first position: the prologue.
-        let position = position_before(positions, offset + 1).or(function.start);
-        let tier = Some(Tier::Unoptimized);
-        Some(function_frame(&function, position, tier, false))
     }
 
     fn baseline_function(
