@@ -19,7 +19,7 @@ endif
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo build install test test-all lint bench-walk tools clean
+.PHONY: help demo build install test test-all accuracy lint bench-walk tools clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,13 @@ test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs t
 
 test-all: export NODETAP_TEST_NODES := all
 test-all: test ## the same on the first release of each line of Node.js too; takes long
+
+accuracy: export NODETAP_ACCURACY := $(abspath $(TARGET_DIR))/accuracy.jsonl
+accuracy: tools ## makes the README's table: what nodetap says of frames against what is true
+	@scripts/fetch-nodes.sh
+	@rm -f $(NODETAP_ACCURACY)
+	cargo test --locked --package nodetap --test oracle --test oracle_es5 --no-fail-fast
+	node scripts/accuracy.js $(NODETAP_ACCURACY) README.md
 
 lint: tools ## formatting and clippy
 	cargo fmt --all --check

@@ -1,5 +1,7 @@
 //! What is typed wrongly or cannot be done: the whole of stderr and the exit status.
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -402,4 +404,40 @@ fn a_closed_stderr_is_survived() {
         .expect("run");
     drop(child.stderr.take());
     assert_eq!(child.wait().expect("wait").code(), Some(2));
+}
+
+/// A Node.js whose V8 does not tell all that every known one does: its layout is not
+/// guessed.
+#[test]
+fn an_unknown_layout_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = folder.path().join("node");
+    let mut binary = fs::read(common::node("20.20.2")).expect("node");
+    let name = b"v8dbg_off_fp_context\0";
+    let mut renamed = 0;
+    for start in 0..binary.len() - name.len() {
+        if binary[start] == b'v' && &binary[start..start + name.len()] == name {
+            binary[start + name.len() - 2] = b'x';
+            renamed += 1;
+        }
+    }
+    assert!(renamed > 0);
+    fs::write(&node, binary).expect("write");
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let target = Running::start(&node, &["-e", "setInterval(() => {}, 1000)"]);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let error = format!(
+        "error: process {} runs a V8 that nodetap cannot read: V8 11.3 does not tell off_fp_context",
+        target.pid()
+    );
+    let record = nodetap(&["record", "-p", &target.pid(), "-d", "1"]);
+    let output = { record }.output().expect("cannot run nodetap");
+    let lines = stderr(&output);
+    assert_eq!(lines[0], error);
+    assert!(
+        lines[1].starts_with("hint: nodetap reads Node.js 0.10"),
+        "{lines:?}"
+    );
+    assert_eq!((lines.len(), output.status.code()), (2, Some(1)));
+    assert_eq!(output.stdout, b"");
 }

@@ -15,6 +15,7 @@ use std::fmt;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use common::accuracy::{self, Truth};
 use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record};
 use common::target::Target;
@@ -79,6 +80,17 @@ struct TrueFrame {
     column: u32,
     /// Where its function starts, if V8 has a line for that.
     start: Option<(u32, u32)>,
+}
+
+impl TrueFrame {
+    fn truth(&self) -> Truth<'_> {
+        Truth {
+            function: &self.function,
+            file: self.file.as_deref(),
+            line: self.line,
+            column: self.column,
+        }
+    }
 }
 
 impl fmt::Display for TrueFrame {
@@ -347,6 +359,10 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
         fail_below(0.99, Place::Line);
     }
     mode.assert_reached(&recording);
+    let is_right = |stack: &[&Frame]| is_true(stack, &truth, callee, Place::Line);
+    let right = recording.count(target.pid(), is_right);
+    let truth: Vec<Truth<'_>> = truth.iter().map(TrueFrame::truth).collect();
+    accuracy::note(node, &recording, target.pid(), &truth, right);
 }
 
 fn main() -> std::process::ExitCode {

@@ -10,6 +10,7 @@ mod common;
 
 use std::fmt;
 
+use common::accuracy::{self, Truth};
 use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record};
 use common::target::Target;
@@ -87,6 +88,17 @@ impl TrueFrame {
                 Some(Innermost::Line) => frame.line == Some(self.line),
                 Some(Innermost::LineOrSilent) => frame.line.is_none_or(|line| line == self.line),
             }
+    }
+}
+
+impl TrueFrame {
+    fn truth(&self) -> Truth<'_> {
+        Truth {
+            function: &self.function,
+            file: self.file.as_deref(),
+            line: self.line,
+            column: self.column,
+        }
     }
 }
 
@@ -211,6 +223,10 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
     };
     fail_below(told, Innermost::Line);
     mode.assert_reached(&recording);
+    let is_right = |stack: &[&Frame]| is_true(stack, &truth, callee, Innermost::Line);
+    let right = recording.count(target.pid(), is_right);
+    let truth: Vec<Truth<'_>> = truth.iter().map(TrueFrame::truth).collect();
+    accuracy::note(node, &recording, target.pid(), &truth, right);
 }
 
 fn main() -> std::process::ExitCode {

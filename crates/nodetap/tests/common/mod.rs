@@ -9,6 +9,7 @@
     reason = "each test file uses its own part of what is shared"
 )]
 
+pub mod accuracy;
 pub mod matrix;
 pub mod recording;
 pub mod target;
