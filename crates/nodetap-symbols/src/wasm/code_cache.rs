@@ -192,12 +192,10 @@ impl CodeCache {
 impl KnownModule {
     fn read(heap: &Heap<'_>, module: &Module) -> Result<KnownModule, Error> {
         let script = heap.script(module.script)?;
-        let bytes = heap
-            .wasm_wire_bytes(&module.native)
-            .unwrap_or_else(|error| {
-                tracing::debug!(%error, "a module's functions stay nameless");
-                Vec::new()
-            });
+        let bytes = heap.wasm_module_bytes(module).unwrap_or_else(|error| {
+            tracing::debug!(%error, "a module's functions stay nameless");
+            Vec::new()
+        });
         let exports_are_names = heap
             .layout
             .wasm

@@ -49,7 +49,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
         frame: super::frame(ask)?,
         position_format: super::position_format(ask.version),
         interpreter: super::interpreter(ask),
-        wasm: None,
+        wasm: super::wasm::wasm(ask),
     })
 }
 

@@ -2,11 +2,27 @@
 
 use super::Ask;
 use crate::version::Version;
-use crate::wasm::{WasmCodeLayout, WasmInliningLayout, WasmLayout};
+use crate::wasm::{WasmCodeLayout, WasmInliningLayout, WasmLayout, WasmModuleLayout};
 
 /// What `WasmCode` (`src/wasm/wasm-code-manager.h`) looks like from a version
 /// on. Each was checked on live objects too.
-const CODE: [(Version, WasmCodeLayout); 5] = [
+const CODE: [(Version, WasmCodeLayout); 6] = [
+    // 6.8: the index is one that may be (`Maybe<uint32_t>`).
+    (
+        Version::new(6, 7),
+        WasmCodeLayout {
+            native_module: 48,
+            instructions: 0,
+            instructions_size: 8,
+            index: 60,
+            kind: 64,
+            kind_mask: 0xff,
+            tables: 32,
+            before_positions: &[],
+            positions_size: 40,
+            inlining: None,
+        },
+    ),
     // 7.8: the instructions are a vector, and so is every table.
     (
         Version::new(7, 6),
@@ -98,6 +114,29 @@ const CODE: [(Version, WasmCodeLayout); 5] = [
     ),
 ];
 
+/// `src/wasm/wasm-objects.tq`, before 9 `DEFINE_FIELD_OFFSET_CONSTANTS` in
+/// `wasm-objects.h`; `src/objects/managed.h`.
+const MODULE: WasmModuleLayout = WasmModuleLayout {
+    // The first field behind a `JSObject`'s.
+    native: &[24],
+    // Behind an estimated size and two links.
+    shared_pointer: 24,
+    // The next field but one, since 11 the next.
+    script: &[&[40], &[32]],
+    bytes: None,
+    code_is_vector: false,
+};
+
+/// 6.8: through the `WasmCompiledModule` and the `WasmSharedModuleData`
+/// (`src/wasm/wasm-objects.h`, `src/managed.h`).
+const EARLY_MODULE: WasmModuleLayout = WasmModuleLayout {
+    native: &[24, 32],
+    shared_pointer: 16,
+    script: &[&[40, 24]],
+    bytes: Some(&[40, 16]),
+    code_is_vector: true,
+};
+
 /// `None` where nothing is known of this version's.
 pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
     let version = ask.version;
@@ -135,9 +174,10 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
         from_js: marker("frametype_JsToWasmFrame"),
         instance_object: metadata.instance_type("WasmInstanceObject"),
         module_object: metadata.instance_type("WasmModuleObject"),
-        // The first field behind a `JSObject`'s (src/wasm/wasm-objects.tq,
-        // `DEFINE_FIELD_OFFSET_CONSTANTS` in wasm-objects.h before 9).
-        managed_native_module: 24,
+        module: match version >= Version::new(7, 6) {
+            true => MODULE,
+            false => EARLY_MODULE,
+        },
         script_type,
         // `DecodeFunctionNames` in src/wasm/module-decoder.cc of 8.4; neither
         // 8.1 nor 9.4.

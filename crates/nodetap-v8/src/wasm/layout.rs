@@ -14,8 +14,8 @@ pub struct WasmLayout {
     pub instance_object: Option<u16>,
     /// The instance type of `WasmModuleObject`, likewise.
     pub module_object: Option<u16>,
-    /// `WasmModuleObject.managed_native_module`
-    pub managed_native_module: u32,
+    /// The way from a module to what is known of it.
+    pub module: WasmModuleLayout,
     /// `Script.type` (a Smi)
     pub script_type: u32,
     /// Whether a function that the module does not name is named as it is
@@ -23,6 +23,23 @@ pub struct WasmLayout {
     pub exports_are_names: bool,
     /// Offsets in a `WasmCode`.
     pub code: WasmCodeLayout,
+}
+
+/// The way from a `WasmModuleObject` to other objects: the offsets of the
+/// fields to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WasmModuleLayout {
+    /// To the `Managed<NativeModule>`.
+    pub native: &'static [u32],
+    /// `ManagedPtrDestructor::shared_ptr_ptr_`
+    pub shared_pointer: u64,
+    /// To the `Script`: more than one where versions that are alike else
+    /// differ.
+    pub script: &'static [&'static [u32]],
+    /// To a string of the module's bytes, where the `NativeModule` has none.
+    pub bytes: Option<&'static [u32]>,
+    /// Whether the `NativeModule` keeps its code in a vector, not in a map.
+    pub code_is_vector: bool,
 }
 
 /// Offsets in a `WasmCode` (`src/wasm/wasm-code-manager.h`).

@@ -20,7 +20,7 @@ pub mod native_module;
 
 use crate::heap::{Error, Heap, Tagged};
 pub use code::{Inlined, WasmCode};
-pub use layout::{WasmCodeLayout, WasmInliningLayout, WasmLayout};
+pub use layout::{WasmCodeLayout, WasmInliningLayout, WasmLayout, WasmModuleLayout};
 pub use native_module::NativeModule;
 
 /// How many words of an instance are searched. (39 are the most seen.)
@@ -32,10 +32,6 @@ const SCRIPT_TYPE_WASM: i32 = 3;
 /// `Foreign.foreign_address` (`src/objects/foreign.tq`).
 const FOREIGN_ADDRESS: u32 = 8;
 
-/// `ManagedPtrDestructor::shared_ptr_ptr_` (`src/objects/managed.h`): after the
-/// estimated size and two links.
-const SHARED_POINTER: u64 = 24;
-
 /// A module as an isolate has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module {
@@ -46,6 +42,8 @@ pub struct Module {
     /// Whether that is a script of its own. (Of asm.js it is the JavaScript
     /// that it was part of.)
     pub is_wasm: bool,
+    /// A string of its bytes, where the `NativeModule` has none.
+    bytes: Option<Tagged>,
 }
 
 impl Heap<'_> {
@@ -100,24 +98,44 @@ impl Heap<'_> {
     fn module_of_module_object(&self, module: Tagged) -> Result<Module, Error> {
         let layout = self.layout.wasm.as_ref();
         let layout = layout.ok_or(Error::Unbelievable("WebAssembly is not known"))?;
-        let managed = self.tagged(module.field(layout.managed_native_module)?)?;
+        let managed = self.follow(module, layout.module.native)?;
         let destructor = self.memory.u64(managed.field(FOREIGN_ADDRESS)?)?;
-        let shared = self.pointer(destructor.wrapping_add(SHARED_POINTER))?;
+        let shared = self.pointer(destructor.wrapping_add(layout.module.shared_pointer))?;
         let native = self.native_module(self.pointer(shared)?)?;
-        // The script is the next field but one, or since 11 the next.
-        for offset in [8, 16] {
-            let script = self.tagged(module.field(layout.managed_native_module + offset)?)?;
+        for path in layout.module.script {
+            let script = self.follow(module, path)?;
             if script.is_heap_object() && self.instance_type(script) == Ok(self.layout.types.script)
             {
                 let kind = self.smi(script.field(layout.script_type)?)?;
+                let bytes = layout.module.bytes.map(|path| self.follow(module, path));
                 return Ok(Module {
                     native,
                     script,
                     is_wasm: kind == SCRIPT_TYPE_WASM,
+                    bytes: bytes.transpose()?,
                 });
             }
         }
         Err(Error::Unbelievable("a module without a script"))
+    }
+
+    /// The object that fields lead to, one after the other.
+    fn follow(&self, object: Tagged, path: &[u32]) -> Result<Tagged, Error> {
+        path.iter()
+            .try_fold(object, |object, &offset| self.tagged(object.field(offset)?))
+    }
+
+    /// A module as it was loaded: its bytes.
+    ///
+    /// # Errors
+    /// Where they are not found.
+    pub fn wasm_module_bytes(&self, module: &Module) -> Result<Vec<u8>, Error> {
+        let Some(string) = module.bytes else {
+            return self.wasm_wire_bytes(&module.native);
+        };
+        let units = self.units(string, native_module::MAX_WIRE_BYTES as usize)?;
+        let bytes: Result<Vec<u8>, _> = units.into_iter().map(u8::try_from).collect();
+        bytes.map_err(|_| Error::Unbelievable("bytes that are more"))
     }
 
     /// The pointer to a C++ object at `address`.

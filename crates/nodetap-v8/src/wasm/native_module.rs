@@ -33,7 +33,7 @@ const MAX_MAPPED: u64 = 1 << 17;
 const MAX_RECENT: u64 = 1 << 17;
 
 /// The longest module that is read (`kV8MaxWasmModuleSize` is 1 GB).
-const MAX_WIRE_BYTES: u64 = 256 << 20;
+pub(super) const MAX_WIRE_BYTES: u64 = 256 << 20;
 
 /// What a module begins with: its magic number and version.
 const MAGIC: [u8; 8] = *b"\0asm\x01\0\0\0";
@@ -43,8 +43,21 @@ const MAGIC: [u8; 8] = *b"\0asm\x01\0\0\0";
 pub struct NativeModule {
     /// The object.
     pub address: u64,
-    /// The head of the map's tree.
+    /// The head of the map's tree; see [`NativeModule::vector`].
     head: u64,
+    /// Whether its code is in a vector alone, and `head` is that.
+    is_vector: bool,
+}
+
+impl NativeModule {
+    /// Where the pointers to the first and past the last of the code are that
+    /// is in no map.
+    fn vector(&self) -> u64 {
+        match self.is_vector {
+            true => self.head,
+            false => self.head + RECENT,
+        }
+    }
 }
 
 /// What code there is in a module: it changes whenever that does.
@@ -86,13 +99,17 @@ impl Heap<'_> {
     /// # Errors
     /// Where there is none.
     pub fn native_module(&self, address: u64) -> Result<NativeModule, Error> {
+        let layout = self.layout.wasm.as_ref();
+        let is_vector = layout.is_some_and(|layout| layout.module.code_is_vector);
         let words = self.native_words(address)?;
         for (index, window) in words.windows(NODE_WORDS).enumerate() {
             let native = NativeModule {
                 address,
                 head: address + index as u64 * 8,
+                is_vector,
             };
-            if may_be_head(window, native.head) && self.owns_code(&native) {
+            let may_be = is_vector || may_be_head(window, native.head);
+            if may_be && self.owns_code(&native) {
                 return Ok(native);
             }
         }
@@ -117,7 +134,7 @@ impl Heap<'_> {
     fn owns_code(&self, native: &NativeModule) -> bool {
         let owns = || -> Result<bool, Error> {
             let head = self.node(native.head)?;
-            if head.parent == 0 {
+            if native.is_vector || head.parent == 0 {
                 let (first, _) = self.recent(native)?;
                 return Ok(self
                     .wasm_code(self.memory.u64(first)?, native.address)
@@ -132,7 +149,7 @@ impl Heap<'_> {
 
     /// Where the pointers to the code begin and end that is not in the map.
     fn recent(&self, native: &NativeModule) -> Result<(u64, u64), Error> {
-        let words = self.memory.words(native.head + RECENT, 3)?;
+        let words = self.memory.words(native.vector(), 3)?;
         let (first, last, room) = (words[0], words[1], words[2]);
         let is_vector =
             is_pointer(first) && last.is_multiple_of(8) && first <= last && last <= room;
@@ -150,11 +167,19 @@ impl Heap<'_> {
         if !self.owns_code(native) {
             return Err(Error::Unbelievable("a module that is no more"));
         }
+        let recent = self.recent(native)?;
+        if native.is_vector {
+            return Ok(Inventory {
+                mapped: 0,
+                nodes: [0; 3],
+                recent,
+            });
+        }
         let head = self.node(native.head)?;
         Ok(Inventory {
             mapped: head.key,
             nodes: [head.parent, head.left, head.right],
-            recent: self.recent(native)?,
+            recent,
         })
     }
 
