@@ -224,7 +224,11 @@ impl Heap<'_> {
         BailoutPoints::decode(&elements).ok_or(Error::Unbelievable("no bailout points"))
     }
 
-    pub(crate) fn crankshaft(&self) -> Result<&CrankshaftLayout, Error> {
+    /// What differs between the versions before Ignition.
+    ///
+    /// # Errors
+    /// Where this is none of them.
+    pub fn crankshaft(&self) -> Result<&CrankshaftLayout, Error> {
         let layout = self.layout.code.crankshaft.as_ref();
         layout.ok_or(Error::Unbelievable("no code of before Ignition"))
     }

@@ -10,6 +10,10 @@ use crate::version::Version;
 pub struct CrankshaftLayout {
     /// How `Code.relocation_info` is written.
     pub relocation: RelocationFormat,
+    /// Whether Crankshaft writes the position of every expression beside its
+    /// code (`LCodeGenBase::GenerateBody` in `src/lithium-codegen.cc`), and not
+    /// of calls alone.
+    pub optimized_positions: bool,
     /// How translations are written.
     pub translation: &'static TranslationFormat,
     /// `Code.kind_specific_flags1` and `2`, in bytes from the object's start.
@@ -46,6 +50,7 @@ impl CrankshaftLayout {
         Some(match (version.major, version.minor) {
             (3, 14) => CrankshaftLayout {
                 relocation: RelocationFormat::SharedPoolTag,
+                optimized_positions: false,
                 translation,
                 flags1: 60,
                 flags2: 64,
@@ -63,6 +68,7 @@ impl CrankshaftLayout {
             },
             (3, 28) => CrankshaftLayout {
                 relocation: RelocationFormat::Tags,
+                optimized_positions: true,
                 translation,
                 flags1: 68,
                 flags2: 72,
@@ -79,6 +85,7 @@ impl CrankshaftLayout {
             },
             (4, 5) => CrankshaftLayout {
                 relocation: RelocationFormat::Tags,
+                optimized_positions: true,
                 translation,
                 flags1: 68,
                 flags2: 72,
@@ -95,6 +102,7 @@ impl CrankshaftLayout {
             },
             (5, 1) => CrankshaftLayout {
                 relocation: RelocationFormat::Modes,
+                optimized_positions: true,
                 translation,
                 flags1: 68,
                 flags2: 72,

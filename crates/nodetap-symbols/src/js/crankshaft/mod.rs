@@ -7,6 +7,7 @@
 
 mod anchors;
 mod graph;
+mod labels;
 mod place;
 mod unoptimized;
 
@@ -21,13 +22,14 @@ use nodetap_v8::crankshaft::relocation::{CodePosition, position_before};
 use nodetap_v8::crankshaft::safepoints::CallSite;
 use nodetap_v8::crankshaft::translation::{FunctionLiteral, JavaScriptFrame};
 use nodetap_v8::{Error, FunctionId, Heap, Tagged};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::PcKind;
 use super::active::ActiveFunction;
 use super::functions::{FunctionInfo, FunctionKey, Functions};
 use anchors::Anchors;
-use graph::Graph;
+use graph::{Graph, Index};
+use labels::Labels;
 use place::{Surroundings, SyntaxTrees};
 use unoptimized::Unoptimized;
 
@@ -53,9 +55,12 @@ pub struct CrankshaftCode {
     calls: Vec<CallSite>,
     /// Where its instructions end.
     end: u32,
-    /// TurboFan's own source positions; Crankshaft writes none that hold.
-    positions: Option<Vec<CodePosition>>,
+    is_turbofanned: bool,
+    /// Source positions of its own, as far as they can be believed.
+    positions: Vec<CodePosition>,
     anchors: OnceCell<Anchors>,
+    labels: OnceCell<Labels>,
+    chains: OnceCell<FxHashSet<Vec<FunctionLiteral>>>,
     /// The function that the code was compiled for, where the code tells.
     pub function: Option<FunctionId>,
     /// The functions whose frames were seen to run this code.
@@ -89,15 +94,19 @@ impl CrankshaftCode {
             }
         }
         let end = heap.safepoint_table_offset(code)?;
+        let is_turbofanned = heap.is_turbofanned(code)?;
         Ok(CrankshaftCode {
             inlined,
             calls: heap.call_sites(code, end)?,
             end,
-            positions: match heap.is_turbofanned(code)? {
-                true => Some(heap.relocated_positions(code)?),
-                false => None,
+            is_turbofanned,
+            positions: match is_turbofanned || heap.crankshaft()?.optimized_positions {
+                true => heap.relocated_positions(code)?,
+                false => Vec::new(),
             },
             anchors: OnceCell::new(),
+            labels: OnceCell::new(),
+            chains: OnceCell::new(),
             function: match input.shared {
                 Some(shared) => heap.function_id(shared)?,
                 None => None,
@@ -136,7 +145,7 @@ impl CrankshaftCode {
             Some(CallSite {
                 entry: Some(entry), ..
             }) => self.at_entry(&trees, entry),
-            _ if self.positions.is_some() => None,
+            _ if self.is_turbofanned => None,
             _ => {
                 let at = match kind {
                     PcKind::Return => offset.saturating_sub(1),
@@ -148,8 +157,8 @@ impl CrankshaftCode {
         let mut active = found.unwrap_or_else(|| {
             // What TurboFan compiled ahead of time is never deoptimized.
             let position = call
-                .and(self.positions.as_ref())
-                .and_then(|positions| position_before(positions, offset));
+                .filter(|_| self.is_turbofanned)
+                .and_then(|_| position_before(&self.positions, offset));
             vec![ActiveFunction::new(own.info.clone(), position)]
         });
         active.reverse();
@@ -242,10 +251,99 @@ impl CrankshaftCode {
                 (place.frames, place.line)
             }
         };
-        let frames = frames.iter().map(|frame| trees.active(frame));
-        let mut active: Vec<ActiveFunction> = frames.collect::<Option<_>>()?;
+        let active = frames.iter().map(|frame| trees.active(frame));
+        let mut active: Vec<ActiveFunction> = active.collect::<Option<_>>()?;
+        let mut line = line;
+        let mut deeper = Vec::new();
+        if let Some((function, label)) = self.labelled(&anchors.graph, trees, index) {
+            if trees.is_same(function, frames.last()?.function) {
+                line = line.or(Some(label));
+            } else if let Some(calls) = self.calls(trees, &frames, function) {
+                deeper = calls;
+                deeper.last_mut()?.position = Position::new(label, 0);
+            }
+        }
         active.last_mut()?.position = line.and_then(|line| Position::new(line, 0));
+        active.extend(deeper);
         Some(active)
+    }
+
+    /// The function and the line that the source positions around `index` tell
+    /// of it.
+    fn labelled(
+        &self,
+        graph: &Graph,
+        trees: &Trees<'_>,
+        index: Index,
+    ) -> Option<(FunctionLiteral, u32)> {
+        // A position of a function that is not known would seem another's.
+        if self.inlined.len() != self.input.inlined_functions().count() {
+            return None;
+        }
+        let labels = self
+            .labels
+            .get_or_init(|| Labels::new(graph, &self.positions));
+        let place = |label: u32| {
+            let function = trees.with(label)?;
+            let info = &trees.function(function)?.info;
+            Some((function, info.locate(Some(label))?.line.get()))
+        };
+        if let Some(own) = labels.own(index) {
+            return place(own);
+        }
+        let mut covering = labels.covering(graph, index).into_iter().map(place);
+        let first = covering.next()?;
+        if covering.any(|other| other != first) {
+            return None;
+        }
+        let mut following = labels.following(graph, index).into_iter().map(place);
+        following.find(|next| *next == first)?
+    }
+
+    /// The inlined functions between the innermost of `frames` and `callee`,
+    /// this one included; where in them is not known. `None` where other ways
+    /// may lead to it.
+    fn calls(
+        &self,
+        trees: &Trees<'_>,
+        frames: &[JavaScriptFrame],
+        callee: FunctionLiteral,
+    ) -> Option<Vec<ActiveFunction>> {
+        if frames
+            .iter()
+            .any(|frame| trees.is_same(frame.function, callee))
+        {
+            return None;
+        }
+        let callers: Vec<_> = frames.iter().map(|frame| frame.function).collect();
+        let mut ways = self.chains().iter().filter_map(|chain| {
+            let way = chain.strip_prefix(callers.as_slice())?;
+            let end = way.iter().position(|&function| function == callee)?;
+            Some(&way[..=end])
+        });
+        let way = match ways.next() {
+            Some(way) => ways.all(|other| other == way).then_some(way)?,
+            // Nothing in it can be deoptimized; there is no other to call it.
+            None if self.inlined.len() == 1 && frames.len() == 1 => &[callee],
+            None => return None,
+        };
+        let called = |&literal| {
+            let info = trees.function(literal)?.info.clone();
+            Some(ActiveFunction::new(info, None))
+        };
+        way.iter().map(called).collect()
+    }
+
+    /// Which functions call each other in the code, outermost first, as its
+    /// deoptimization entries have it.
+    fn chains(&self) -> &FxHashSet<Vec<FunctionLiteral>> {
+        self.chains.get_or_init(|| {
+            let entries = 0..self.input.entries() as u32;
+            let frames = entries.filter_map(|entry| place::frames(&self.input, entry));
+            frames
+                .map(|frames| frames.iter().map(|frame| frame.function).collect())
+                .collect()
+        })
     }
 
     fn follow(&self, heap: &Heap<'_>, code: &Code, instructions: &[u8]) -> Anchors {
@@ -287,12 +385,44 @@ struct Trees<'a> {
     inlined: &'a FxHashMap<u32, KnownFunction>,
 }
 
-impl Trees<'_> {
-    fn function(&self, literal: FunctionLiteral) -> Option<&KnownFunction> {
+impl<'a> Trees<'a> {
+    fn function(&self, literal: FunctionLiteral) -> Option<&'a KnownFunction> {
         match literal {
             FunctionLiteral::Own => Some(self.own),
             FunctionLiteral::Index(index) => self.inlined.get(&index),
         }
+    }
+
+    fn is_same(&self, one: FunctionLiteral, other: FunctionLiteral) -> bool {
+        let [one, other] = [one, other].map(|literal| self.function(literal));
+        one.zip(other)
+            .is_some_and(|(one, other)| Rc::ptr_eq(&one.info, &other.info))
+    }
+
+    /// The innermost function that `position` is in. `None` where they may be
+    /// of different scripts: positions do not tell which.
+    fn with(&self, position: u32) -> Option<FunctionLiteral> {
+        let inlined = self.inlined.keys().copied().map(FunctionLiteral::Index);
+        let all = std::iter::once(FunctionLiteral::Own).chain(inlined);
+        let mut having: Vec<_> = all
+            .filter_map(|literal| {
+                let function = self.function(literal)?;
+                let range = function.info.start?..=function.tree.last_position()?;
+                let is_in = range.contains(&position);
+                is_in.then(|| (range.end() - range.start(), literal, function))
+            })
+            .collect();
+        having.sort_by_key(|&(length, ..)| length);
+        let &(length, literal, innermost) = having.first()?;
+        let is_clear = |&(other_length, _, other): &(u32, FunctionLiteral, &KnownFunction)| {
+            let same = match (&innermost.info.script, &other.info.script) {
+                (Some(one), Some(other)) => Rc::ptr_eq(one, other),
+                _ => false,
+            };
+            // The code's own function may have been inlined into itself.
+            same && (other_length > length || Rc::ptr_eq(&innermost.info, &other.info))
+        };
+        having[1..].iter().all(is_clear).then_some(literal)
     }
 
     /// The function of `frame` at its node.

@@ -53,6 +53,12 @@ impl Unoptimized {
         position_before(&self.positions, self.points.pc(ast_id)?)
     }
 
+    /// The last position of the function: that of its closing brace
+    /// (`FullCodeGenerator::EmitReturnSequence`).
+    pub fn last_position(&self) -> Option<u32> {
+        self.positions.iter().map(|at| at.position).max()
+    }
+
     /// Whether control gets from the node `from` to the node `to`.
     pub fn leads(&self, from: i32, to: i32) -> bool {
         let graph = self.graph();
