@@ -25,13 +25,15 @@ enum Mode {
     Cold,
     /// The chain ran until it had been optimized.
     Warm,
+    /// The same of the spinner itself, which is inlined.
+    Inlined,
 }
 
 impl Mode {
     fn flags(self) -> &'static [&'static str] {
         match self {
             Mode::Unoptimized => &["--nocrankshaft"],
-            Mode::Cold | Mode::Warm => &[],
+            Mode::Cold | Mode::Warm | Mode::Inlined => &[],
         }
     }
 
@@ -42,6 +44,10 @@ impl Mode {
         let fits = match self {
             Mode::Unoptimized => tiers.all(is("unoptimized")),
             Mode::Cold => tiers.any(is("unoptimized")),
+            Mode::Inlined => {
+                let spins = |frame: &Frame| frame.inlined && frame.function == "turn";
+                recording.frames.iter().any(spins)
+            }
             Mode::Warm => {
                 let inlined = recording.frames.iter().any(|frame| frame.inlined);
                 inlined && tiers.any(is("optimized"))
@@ -230,7 +236,7 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
 }
 
 fn main() -> std::process::ExitCode {
-    use Mode::{Cold, Unoptimized, Warm};
+    use Mode::{Cold, Inlined, Unoptimized, Warm};
     // Name, how the chain is entered, the chain, the mode, whether the spinner calls.
     let cases = [
         ("kinds_unoptimized", "main", "kinds", Unoptimized, false),
@@ -246,6 +252,7 @@ fn main() -> std::process::ExitCode {
         ),
         ("recursion_cold", "main", "recurse", Cold, false),
         ("mutual_unoptimized", "main", "mutual", Unoptimized, false),
+        ("inlined", "main", "inlined", Inlined, false),
         ("kinds_warm", "main", "kinds", Warm, false),
         ("recursion_warm", "main", "recurse", Warm, false),
         ("mutual_warm", "main", "mutual", Warm, false),

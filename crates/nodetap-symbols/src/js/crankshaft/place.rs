@@ -126,12 +126,14 @@ impl<T: SyntaxTrees> Surroundings<'_, T> {
         if rest.len() > 1 || after.anchor.kind != AnchorKind::Check {
             return here.ast_id.into_iter().collect();
         }
-        // A check stands behind its node: one with another is behind that.
+        // A check stands behind its node: one with another is behind that. The
+        // node of anything else is next to it, so that it comes once more.
         let found = self.anchors.behind(after.index, |anchor| {
             let next = frames(self.input, anchor.entry).unwrap_or_default();
             match next.strip_prefix(callers).and_then(|rest| rest.first()) {
                 Some(there) if there.function == here.function => {
-                    (there.ast_id != here.ast_id).then_some(there.ast_id)
+                    let is_behind = there.ast_id != here.ast_id || anchor.kind != AnchorKind::Check;
+                    is_behind.then_some(there.ast_id)
                 }
                 // The function has been left.
                 _ => Some(None),
