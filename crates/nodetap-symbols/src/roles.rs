@@ -49,8 +49,13 @@ impl Role {
             // `main` itself may be left out: its last act is calling node::Start.
             "main" | "node::Start" => Role::Main,
             "node::(anonymous namespace)::PlatformWorkerThread"
-            | "v8::platform::DefaultWorkerThreadsTaskRunner::WorkerThread::Run" => Role::V8Worker,
-            "node::inspector::(anonymous namespace)::StartIoThreadMain" => Role::SignalInspector,
+            | "v8::platform::DefaultWorkerThreadsTaskRunner::WorkerThread::Run"
+            | "v8::platform::WorkerThread::Run"
+            | "v8::internal::OptimizingCompilerThread::Run"
+            | "v8::internal::SweeperThread::Run" => Role::V8Worker,
+            // The second one before Node.js 8, for the debugger of those days.
+            "node::inspector::(anonymous namespace)::StartIoThreadMain"
+            | "node::DebugSignalThreadMain" => Role::SignalInspector,
             "node::inspector::InspectorIo::ThreadMain" => Role::Inspector,
             "node::Watchdog::Run" => Role::Watchdog,
             "node::SigintWatchdogHelper::RunSigintWatchdog" => Role::SigintWatchdog,
@@ -206,7 +211,7 @@ impl ThreadRole {
 mod tests {
     use super::*;
 
-    /// The first functions of the threads of Node 18, 20, 22, 24 and 26, as named
+    /// The first functions of the threads of Node 4 and 18 to 26, as named
     /// from their symbols.
     #[test]
     fn first_functions_tell_the_role() {
@@ -239,6 +244,8 @@ mod tests {
                 "node::inspector::(anonymous namespace)::StartIoThreadMain",
                 Role::SignalInspector,
             ),
+            ("node::DebugSignalThreadMain", Role::SignalInspector),
+            ("v8::platform::WorkerThread::Run", Role::V8Worker),
             ("node::inspector::InspectorIo::ThreadMain", Role::Inspector),
             (
                 "node::tracing::Agent::Start()::{lambda(void*)#1}::_FUN",
@@ -312,6 +319,9 @@ mod tests {
             "V8 DefaultWorkerThreadsTaskRunner WorkerThread",
             "TraceSigintWatchdog",
             "iou-wrk-1234",
+            "V8 WorkerThread",
+            "OptimizingCompilerThread",
+            "v8:SweeperThread",
         ] {
             let cut = &full[..full.len().min(15)];
             assert!(Role::of_thread_name(cut).is_some(), "{cut}");
