@@ -236,14 +236,8 @@ impl KnownModule {
 
     /// The code that a tick hit at `pc` since the last batch.
     fn find(&self, pc: u64) -> Option<WasmCode> {
-        let now = self.now.at(pc);
-        match self.before.as_ref().and_then(|before| before.at(pc)) {
-            // It has been freed since; nothing else has been put there.
-            Some(before) if now.is_none() => Some(before),
-            // Which of the two it was is not known.
-            Some(before) if now != Some(before) => None,
-            _ => now,
-        }
+        let before = self.before.as_ref().and_then(|before| before.at(pc));
+        which(before, self.now.at(pc))
     }
 
     fn code_at(
@@ -263,5 +257,30 @@ impl KnownModule {
         let cached = Rc::new(CachedCode::read(heap, self, code, generation));
         self.codes.insert(code.start, cached.clone());
         Some(cached)
+    }
+}
+
+/// What a tick hit where `before` and `now` were and are, if that is certain.
+fn which<T: PartialEq>(before: Option<T>, now: Option<T>) -> Option<T> {
+    match (before, now) {
+        // It has been freed since; nothing else has been put there.
+        (Some(before), None) => Some(before),
+        (Some(before), Some(now)) => (before == now).then_some(now),
+        (None, now) => now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::which;
+
+    #[test]
+    fn between_two_batches_code_comes_and_goes() {
+        assert_eq!(which(Some(1), Some(1)), Some(1));
+        assert_eq!(which(Some(1), None), Some(1));
+        assert_eq!(which(None, Some(2)), Some(2));
+        assert_eq!(which::<u32>(None, None), None);
+        // Which of the two it was, nobody knows.
+        assert_eq!(which(Some(1), Some(2)), None);
     }
 }
