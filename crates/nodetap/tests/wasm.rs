@@ -20,13 +20,13 @@ use serde::Deserialize;
 const FIXTURE: &str = "wasm/main.js";
 
 /// The first version whose WebAssembly frames are known.
-const SINCE: u32 = 10;
+const SINCE: u32 = 8;
 
-/// How V8 is made to run the module.
-const TIERS: [(&str, &[&str]); 3] = [
-    ("default", &[]),
-    ("liftoff", &["--liftoff", "--no-wasm-tier-up"]),
-    ("turbofan", &["--no-liftoff"]),
+/// How V8 is made to run the module, and since when it can be.
+const TIERS: [(&str, u32, &[&str]); 3] = [
+    ("default", SINCE, &[]),
+    ("liftoff", 10, &["--liftoff", "--no-wasm-tier-up"]),
+    ("turbofan", 10, &["--no-liftoff"]),
 ];
 
 /// A frame as the fixture reports it.
@@ -240,8 +240,8 @@ fn main() -> std::process::ExitCode {
     ];
     let mut tests = Vec::new();
     for (name, chain) in chains {
-        for (tier, flags) in TIERS {
-            tests.push(Test::new(&format!("{name}_{tier}"), SINCE, move |node| {
+        for (tier, since, flags) in TIERS {
+            tests.push(Test::new(&format!("{name}_{tier}"), since, move |node| {
                 check(node, chain, flags, &[]);
             }));
         }

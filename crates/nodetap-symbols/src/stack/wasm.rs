@@ -5,6 +5,7 @@ use std::rc::Rc;
 use nodetap_profile::{Frame, Kind};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
+use nodetap_v8::code::CodeKind;
 use nodetap_v8::{Heap, Memory};
 
 use super::{NativeCode, StackNames};
@@ -22,6 +23,15 @@ impl StackNames {
     /// The WebAssembly code that `pc` is in.
     pub(super) fn wasm_code(&mut self, target: &Target, pc: u64) -> Option<Rc<CachedCode>> {
         let heap = Heap::new(&target.memory, &target.layout);
+        if wasm::is_in_heap(&heap) {
+            let found = self.js.code(target, pc)?;
+            let (code, generation) = (&found.code, found.generation);
+            let instructions = &found.instructions;
+            return (code.kind == CodeKind::Wasm).then(|| {
+                self.wasm
+                    .code_in_heap(&heap, code, generation, instructions)
+            })?;
+        }
         self.wasm.code(&heap, pc, self.js.now())
     }
 

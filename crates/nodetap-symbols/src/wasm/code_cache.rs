@@ -6,6 +6,7 @@ use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nodetap_v8::code::Code;
 use nodetap_v8::source_position::Entry;
 use nodetap_v8::wasm::native_module::Inventory;
 use nodetap_v8::wasm::{Inlined, Module, NativeModule, WasmCode};
@@ -31,6 +32,23 @@ pub struct ModuleInfo {
     pub is_wasm: bool,
     /// Its functions.
     pub functions: ModuleFunctions,
+}
+
+impl ModuleInfo {
+    fn read(heap: &Heap<'_>, module: &Module) -> Result<ModuleInfo, Error> {
+        let script = heap.script(module.script)?;
+        let bytes = heap.wasm_module_bytes(module).unwrap_or_else(|error| {
+            tracing::debug!(%error, "a module's functions stay nameless");
+            Vec::new()
+        });
+        let layout = heap.layout.wasm.as_ref();
+        let exports_are_names = layout.is_some_and(|layout| layout.exports_are_names);
+        Ok(ModuleInfo {
+            file: Some(script.name.into()).filter(|name: &Arc<str>| !name.is_empty()),
+            is_wasm: module.is_wasm,
+            functions: ModuleFunctions::read(&bytes, exports_are_names),
+        })
+    }
 }
 
 /// A piece of code and what was decoded of it.
@@ -103,6 +121,10 @@ pub struct CodeCache {
     checked: FxHashMap<u64, Option<Rc<CachedCode>>>,
     checked_in: u64,
     generation: u32,
+    /// Before Node.js 10: code in the heap by its generation there, and modules by
+    /// the ids of their scripts.
+    in_heap: FxHashMap<u32, Rc<CachedCode>>,
+    in_heap_modules: FxHashMap<i32, Rc<ModuleInfo>>,
 }
 
 struct KnownModule {
@@ -146,10 +168,12 @@ impl CodeCache {
         }
         let known = heap.wasm_module_of(Tagged(instance)).and_then(|module| {
             let mut known = self.modules.iter();
-            if known.any(|known| known.native == module.native) {
-                return Ok(None);
+            match module.native {
+                Some(native) if !known.any(|known| known.native == native) => Ok(Some(
+                    KnownModule::new(native, ModuleInfo::read(heap, &module)?),
+                )),
+                _ => Ok(None),
             }
-            KnownModule::read(heap, &module).map(Some)
         });
         match known {
             Ok(known) => {
@@ -163,6 +187,37 @@ impl CodeCache {
                 tracing::debug!(instance = format!("{instance:#x}"), %error, "no module");
             }
         }
+    }
+
+    /// What `code` in the heap is, whose number there is `generation`.
+    pub fn in_heap(
+        &mut self,
+        heap: &Heap<'_>,
+        code: &Code,
+        generation: u32,
+        instructions: &[u8],
+    ) -> Option<Rc<CachedCode>> {
+        if let Some(known) = self.in_heap.get(&generation) {
+            return Some(known.clone());
+        }
+        let (wasm, module) = heap.wasm_function_of(code).ok()?;
+        let id = heap.script_id(module.script).ok()?;
+        let info = match self.in_heap_modules.get(&id) {
+            Some(known) => known.clone(),
+            None => Rc::new(ModuleInfo::read(heap, &module).ok()?),
+        };
+        self.in_heap_modules.insert(id, info.clone());
+        let cached = Rc::new(CachedCode {
+            code: wasm,
+            generation,
+            module: info,
+            positions: heap.code_positions(code).unwrap_or_default(),
+            inlined: Vec::new(),
+            instructions: instructions.to_vec(),
+            states: OnceCell::new(),
+        });
+        self.in_heap.insert(generation, cached.clone());
+        Some(cached)
     }
 
     /// The code that contains `pc`.
@@ -190,30 +245,16 @@ impl CodeCache {
 }
 
 impl KnownModule {
-    fn read(heap: &Heap<'_>, module: &Module) -> Result<KnownModule, Error> {
-        let script = heap.script(module.script)?;
-        let bytes = heap.wasm_module_bytes(module).unwrap_or_else(|error| {
-            tracing::debug!(%error, "a module's functions stay nameless");
-            Vec::new()
-        });
-        let exports_are_names = heap
-            .layout
-            .wasm
-            .as_ref()
-            .is_some_and(|layout| layout.exports_are_names);
-        Ok(KnownModule {
-            native: module.native,
-            info: Rc::new(ModuleInfo {
-                file: Some(script.name.into()).filter(|name: &Arc<str>| !name.is_empty()),
-                is_wasm: module.is_wasm,
-                functions: ModuleFunctions::read(&bytes, exports_are_names),
-            }),
+    fn new(native: NativeModule, info: ModuleInfo) -> KnownModule {
+        KnownModule {
+            native,
+            info: Rc::new(info),
             inventory: None,
             seen: 0,
             now: Codes::default(),
             before: None,
             codes: BTreeMap::new(),
-        })
+        }
     }
 
     /// Looks at what code there is in the module now.

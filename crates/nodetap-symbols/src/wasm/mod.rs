@@ -13,6 +13,7 @@ use std::rc::Rc;
 use nodetap_profile::{Frame, Kind, Position};
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_v8::Heap;
+use nodetap_v8::code::Code;
 use nodetap_v8::source_position::{self, SourcePosition};
 
 use crate::js::{Now, PcKind};
@@ -63,6 +64,9 @@ pub struct WasmNames {
 impl WasmNames {
     /// Gets to know the modules that a stack of `frames` has code of.
     pub fn meet(&mut self, heap: &Heap<'_>, frames: &[FrameRecord], now: Now) {
+        if is_in_heap(heap) {
+            return;
+        }
         for record in frames {
             if FrameType::of(heap, record) == Some(FrameType::Function) {
                 self.codes.meet(heap, record.function, now);
@@ -73,6 +77,17 @@ impl WasmNames {
     /// The code of a module that `pc` is in.
     pub fn code(&mut self, heap: &Heap<'_>, pc: u64, now: Now) -> Option<Rc<CachedCode>> {
         self.codes.at(heap, pc, now)
+    }
+
+    /// What `code` in the heap is; see [`CodeCache::in_heap`].
+    pub fn code_in_heap(
+        &mut self,
+        heap: &Heap<'_>,
+        code: &Code,
+        generation: u32,
+        instructions: &[u8],
+    ) -> Option<Rc<CachedCode>> {
+        self.codes.in_heap(heap, code, generation, instructions)
     }
 
     /// The frames of `code` at `pc`, innermost first.
@@ -119,6 +134,12 @@ impl WasmNames {
         }
         frames
     }
+}
+
+/// Whether functions are code in the heap, as JavaScript's are: before Node.js 10.
+pub fn is_in_heap(heap: &Heap<'_>) -> bool {
+    let layout = heap.layout.wasm.as_ref();
+    layout.is_some_and(|layout| layout.code.is_none())
 }
 
 /// A frame of a function whose code was not found.

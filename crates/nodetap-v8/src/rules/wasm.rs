@@ -137,24 +137,41 @@ const EARLY_MODULE: WasmModuleLayout = WasmModuleLayout {
     code_is_vector: true,
 };
 
+/// 6.2: from the instance through the `WasmCompiledModule` to its first element,
+/// the `WasmSharedModuleData`; both are arrays (`src/wasm/wasm-objects.h`).
+const MODULE_IN_HEAP: WasmModuleLayout = WasmModuleLayout {
+    native: &[],
+    shared_pointer: 0,
+    script: &[&[24, 16, 32]],
+    bytes: Some(&[24, 16, 24]),
+    code_is_vector: false,
+};
+
 /// `None` where nothing is known of this version's.
 pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
     let version = ask.version;
-    let (_, mut code) = *CODE.iter().rfind(|(since, _)| version >= *since)?;
+    if version < Version::new(6, 2) {
+        return None;
+    }
+    let code = CODE.iter().rfind(|(since, _)| version >= *since);
+    let mut code = code.map(|(_, code)| *code);
     // An int, a bool, a `SourcePosition`, nothing between
     // (`WasmCode::GetInliningPosition` in src/wasm/wasm-code-manager.cc).
-    if let Some(inlining) = &mut code.inlining
-        && version >= Version::new(12, 0)
+    if version >= Version::new(12, 0)
+        && let Some(inlining) = code.as_mut().and_then(|code| code.inlining.as_mut())
     {
         (inlining.entry, inlining.caller) = (13, 5);
     }
     // One more number (`jump_table_info_offset_`) and one more kind; then
     // the effect handlers.
-    if version >= Version::new(14, 0) {
-        (code.kind, code.kind_mask) = (100, 0b111);
-    }
-    if version >= Version::new(14, 6) {
-        code.kind = 120;
+    if version >= Version::new(14, 0)
+        && let Some(code) = &mut code
+    {
+        code.kind_mask = 0b111;
+        code.kind = match version >= Version::new(14, 6) {
+            true => 120,
+            false => 100,
+        };
     }
     // `StackFrame::TypeToMarker` in src/execution/frames.h.
     let marker = |name: &str| Some(u64::from(ask.unsigned::<u32>(name).ok()?) << 1);
@@ -174,9 +191,12 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
         from_js: marker("frametype_JsToWasmFrame"),
         instance_object: metadata.instance_type("WasmInstanceObject"),
         module_object: metadata.instance_type("WasmModuleObject"),
-        module: match version >= Version::new(7, 6) {
-            true => MODULE,
-            false => EARLY_MODULE,
+        module: if version >= Version::new(7, 6) {
+            MODULE
+        } else if code.is_some() {
+            EARLY_MODULE
+        } else {
+            MODULE_IN_HEAP
         },
         script_type,
         // `DecodeFunctionNames` in src/wasm/module-decoder.cc of 8.4; neither

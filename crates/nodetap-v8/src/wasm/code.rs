@@ -1,6 +1,7 @@
 //! `WasmCode`: a piece of machine code of a module, and its tables
 //! (`src/wasm/wasm-code-manager.h`).
 
+use crate::code::Code;
 use crate::heap::{Error, Heap};
 use crate::source_position::{self, Entry, SourcePosition};
 
@@ -49,6 +50,19 @@ struct Table {
 }
 
 impl WasmCode {
+    /// `code` in the heap, which is that of the function at an index.
+    pub(super) fn in_heap(code: &Code, function: u32) -> WasmCode {
+        let none = Table { start: 0, size: 0 };
+        WasmCode {
+            address: code.object.0,
+            start: code.start,
+            size: code.size,
+            function: Some(function),
+            positions: none,
+            inlined: none,
+        }
+    }
+
     /// Whether `pc` is in it.
     pub fn contains(&self, pc: u64) -> bool {
         (self.start..self.end()).contains(&pc)
@@ -67,9 +81,9 @@ impl Heap<'_> {
     /// # Errors
     /// Where it is none, or cannot be read.
     pub fn wasm_code(&self, address: u64, native: u64) -> Result<WasmCode, Error> {
-        let layout = match &self.layout.wasm {
-            Some(layout) => &layout.code,
-            None => return Err(Error::Unbelievable("WebAssembly is not known")),
+        let layout = self.layout.wasm.as_ref();
+        let Some(layout) = layout.and_then(|layout| layout.code.as_ref()) else {
+            return Err(Error::Unbelievable("WebAssembly is not known"));
         };
         if !super::is_pointer(address) {
             return Err(Error::Unbelievable("no pointer to code"));
@@ -136,7 +150,7 @@ impl Heap<'_> {
     /// Where they cannot be read.
     pub fn wasm_inlined(&self, code: &WasmCode) -> Result<Vec<Inlined>, Error> {
         let layout = self.layout.wasm.as_ref();
-        let Some(layout) = layout.and_then(|layout| layout.code.inlining) else {
+        let Some(layout) = layout.and_then(|layout| layout.code?.inlining) else {
             return Ok(Vec::new());
         };
         let table = self.wasm_table(code.inlined)?;

@@ -21,12 +21,14 @@ pub struct WasmLayout {
     /// Whether a function that the module does not name is named as it is
     /// exported.
     pub exports_are_names: bool,
-    /// Offsets in a `WasmCode`.
-    pub code: WasmCodeLayout,
+    /// Offsets in a `WasmCode`; `None` where there are none, and functions are
+    /// `Code` in the heap.
+    pub code: Option<WasmCodeLayout>,
 }
 
 /// The way from a `WasmModuleObject` to other objects: the offsets of the
-/// fields to follow.
+/// fields to follow. Where functions are in the heap, it starts from the
+/// instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WasmModuleLayout {
     /// To the `Managed<NativeModule>`.

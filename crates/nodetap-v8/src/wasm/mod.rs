@@ -18,6 +18,7 @@ mod code;
 mod layout;
 pub mod native_module;
 
+use crate::code::{Code, CodeKind};
 use crate::heap::{Error, Heap, Tagged};
 pub use code::{Inlined, WasmCode};
 pub use layout::{WasmCodeLayout, WasmInliningLayout, WasmLayout, WasmModuleLayout};
@@ -29,14 +30,17 @@ const INSTANCE_WORDS: usize = 48;
 /// `Script::Type::kWasm` (`src/objects/script.h`).
 const SCRIPT_TYPE_WASM: i32 = 3;
 
+/// `WeakCell::kValueOffset` (`src/objects.h`)
+const WEAK_CELL_VALUE: u32 = 8;
+
 /// `Foreign.foreign_address` (`src/objects/foreign.tq`).
 const FOREIGN_ADDRESS: u32 = 8;
 
 /// A module as an isolate has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Its code, which isolates may share.
-    pub native: NativeModule,
+    /// Its code, which isolates may share; `None` where that is in the heap.
+    pub native: Option<NativeModule>,
     /// Its `Script`.
     pub script: Tagged,
     /// Whether that is a script of its own. (Of asm.js it is the JavaScript
@@ -102,12 +106,22 @@ impl Heap<'_> {
         let destructor = self.memory.u64(managed.field(FOREIGN_ADDRESS)?)?;
         let shared = self.pointer(destructor.wrapping_add(layout.module.shared_pointer))?;
         let native = self.native_module(self.pointer(shared)?)?;
-        for path in layout.module.script {
-            let script = self.follow(module, path)?;
+        self.module_from(module, &layout.module, Some(native))
+    }
+
+    fn module_from(
+        &self,
+        start: Tagged,
+        layout: &WasmModuleLayout,
+        native: Option<NativeModule>,
+    ) -> Result<Module, Error> {
+        for path in layout.script {
+            let script = self.follow(start, path)?;
             if script.is_heap_object() && self.instance_type(script) == Ok(self.layout.types.script)
             {
-                let kind = self.smi(script.field(layout.script_type)?)?;
-                let bytes = layout.module.bytes.map(|path| self.follow(module, path));
+                let script_type = self.layout.wasm.as_ref().map_or(0, |wasm| wasm.script_type);
+                let kind = self.smi(script.field(script_type)?)?;
+                let bytes = layout.bytes.map(|path| self.follow(start, path));
                 return Ok(Module {
                     native,
                     script,
@@ -117,6 +131,31 @@ impl Heap<'_> {
             }
         }
         Err(Error::Unbelievable("a module without a script"))
+    }
+
+    /// The function that `code` in the heap is the code of, and its module.
+    ///
+    /// # Errors
+    /// Where it is that of none.
+    pub fn wasm_function_of(&self, code: &Code) -> Result<(WasmCode, Module), Error> {
+        let layout = self.layout.wasm.as_ref();
+        let layout = layout.filter(|layout| layout.code.is_none());
+        let layout = layout.ok_or(Error::Unbelievable("code that is not in the heap"))?;
+        if code.kind != CodeKind::Wasm {
+            return Err(Error::Unbelievable("code of no function of a module"));
+        }
+        // In place of data for deoptimization: a `WeakCell` of the instance, and
+        // the function's index (`AttachWasmFunctionInfo` in
+        // src/wasm/module-compiler.cc).
+        let data = self.fixed_array(code.data)?;
+        let (Some(&cell), Some(&index)) = (data.first(), data.get(1)) else {
+            return Err(Error::Unbelievable("a function of no instance"));
+        };
+        let index = index.to_smi().and_then(|index| u32::try_from(index).ok());
+        let index = index.ok_or(Error::Unbelievable("a function without an index"))?;
+        let instance = self.tagged(cell.field(WEAK_CELL_VALUE)?)?;
+        let module = self.module_from(instance, &layout.module, None)?;
+        Ok((WasmCode::in_heap(code, index), module))
     }
 
     /// The object that fields lead to, one after the other.
@@ -130,8 +169,10 @@ impl Heap<'_> {
     /// # Errors
     /// Where they are not found.
     pub fn wasm_module_bytes(&self, module: &Module) -> Result<Vec<u8>, Error> {
-        let Some(string) = module.bytes else {
-            return self.wasm_wire_bytes(&module.native);
+        let string = match (module.bytes, &module.native) {
+            (Some(string), _) => string,
+            (None, Some(native)) => return self.wasm_wire_bytes(native),
+            (None, None) => return Err(Error::Unbelievable("a module without its bytes")),
         };
         let units = self.units(string, native_module::MAX_WIRE_BYTES as usize)?;
         let bytes: Result<Vec<u8>, _> = units.into_iter().map(u8::try_from).collect();
