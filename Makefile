@@ -35,6 +35,7 @@ install: $(if $(wildcard $(BINARY)),,build) ## copies the binary to PREFIX/bin (
 
 test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs them all
 	@scripts/fetch-nodes.sh
+	@scripts/fetch-debian-node.sh
 	@scripts/fetch-test-programs.sh
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
 

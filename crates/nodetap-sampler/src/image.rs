@@ -5,11 +5,13 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use nodetap_v8::Metadata;
+use nodetap_v8::{Memory, Metadata};
 use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, ObjectSymbolTable, SectionKind};
 use rustc_hash::FxHashMap;
+
+use crate::stripped::Stripped;
 
 use crate::discover::binary::node_version;
 
@@ -80,19 +82,49 @@ const BLOB_SIZE: &str = "v8_Default_embedded_blob_code_size_";
 const WHOLE_BLOB: &str = "v8_Default_embedded_blob_data_";
 const WHOLE_BLOB_SIZE: &str = "v8_Default_embedded_blob_size_";
 
+/// The contents of a binary.
+fn map(path: &Path) -> io::Result<memmap2::Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: the map is read-only and private to this module. Should somebody
+    // truncate a running program's binary meanwhile (the kernel forbids writing
+    // to it), reading it would fault, as it would in the program itself.
+    unsafe { memmap2::Mmap::map(&file) }
+}
+
 impl Image {
     /// Reads the binary at `path`.
     ///
     /// # Errors
     /// Where it cannot be opened or is no 64-bit ELF file.
     pub fn open(path: &Path) -> Result<Image, ImageError> {
-        let file = File::open(path)?;
-        // SAFETY: the map is read-only and private to this function. Should
-        // somebody truncate a running program's binary meanwhile (the kernel
-        // forbids writing to it), reading it would fault, as it would in the
-        // program itself.
-        let bytes = unsafe { memmap2::Mmap::map(&file)? };
-        Image::parse(&bytes)
+        Image::parse(&map(path)?)
+    }
+
+    /// Finds what the binary at `path` has no symbols for (any more) in the
+    /// process that runs it, `bias` above where it was linked to be.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn find_stripped(
+        &mut self,
+        path: &Path,
+        memory: &dyn Memory,
+        bias: u64,
+    ) -> Result<(), ImageError> {
+        let bytes = map(path)?;
+        let Some(binary) = Stripped::new(&bytes, memory, bias) else {
+            return Ok(());
+        };
+        if self.builtin_names.is_empty()
+            && let Some(found) = binary.builtins()
+        {
+            self.builtins = found.range;
+            self.builtin_names = found.names;
+        }
+        if self.bytecode_sizes.is_none() {
+            self.bytecode_sizes = binary.bytecode_sizes();
+        }
+        Ok(())
     }
 
     fn parse(bytes: &[u8]) -> Result<Image, ImageError> {

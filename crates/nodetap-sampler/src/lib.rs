@@ -13,4 +13,5 @@ pub mod image;
 pub mod memory;
 pub mod ptrace;
 pub mod raw;
+mod stripped;
 pub mod target;

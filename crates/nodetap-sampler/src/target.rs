@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::layout::UnknownLayout;
 use nodetap_v8::{Layout, Memory};
+use tracing::debug;
 
 use crate::builtins::Builtins;
 use crate::ebpf::shared::ProcessConfig;
@@ -15,6 +16,9 @@ use crate::memory::ProcessMemory;
 
 /// A range of addresses, end exclusive.
 pub type Addresses = std::ops::Range<u64>;
+
+/// The first V8 whose builtins are found in a stripped binary.
+const FIRST_IN_TWO_PARTS: nodetap_v8::Version = nodetap_v8::Version::new(9, 0);
 
 /// A Node.js process that can be profiled.
 #[derive(Debug)]
@@ -176,7 +180,7 @@ impl Target {
             if image.metadata.is_empty() {
                 continue;
             }
-            let mut target = Target::with_image(pid, command, memory, image, path.start)?;
+            let mut target = Target::with_image(pid, command, memory, image, &path)?;
             target.builtins.find_copies(pid, &maps, &path.mapped_as);
             return Ok(target);
         }
@@ -187,10 +191,10 @@ impl Target {
         pid: u32,
         command: Vec<String>,
         memory: ProcessMemory,
-        image: Image,
-        start: u64,
+        mut image: Image,
+        module: &Module,
     ) -> Result<Target, TargetError> {
-        let bias = start.wrapping_sub(image.first_address);
+        let bias = module.start.wrapping_sub(image.first_address);
         let unknown = |source| TargetError::UnknownV8 { pid, source };
         let missing = |what: &str| {
             unknown(UnknownLayout::Missing {
@@ -203,6 +207,11 @@ impl Target {
             .parse()
             .map_err(|_| missing("its version in a known form"))?;
         let layout = Layout::new(version, &image.metadata).map_err(unknown)?;
+        if image.builtin_names.is_empty() && version >= FIRST_IN_TWO_PARTS {
+            // What is not found has no name.
+            let found = image.find_stripped(&module.open_as, &memory, bias);
+            debug!(?found, builtins = image.builtin_names.len(), "stripped");
+        }
         let moved =
             |range: &Addresses| range.start.wrapping_add(bias)..range.end.wrapping_add(bias);
         let bytecode_sizes = image

@@ -9,45 +9,16 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use common::call_sites::{CallSite, Dump, Thread, dump, mistake};
 use common::matrix::{self, Node, Test};
 use common::recording::Frame;
 use common::target::Target;
-use serde::Deserialize;
 
-/// What `nodetap dump --json` printed.
-#[derive(Debug, Deserialize, PartialEq)]
-struct Dump {
-    pid: u32,
-    node: String,
-    v8: String,
-    command: Vec<String>,
-    sampler: String,
-    threads: Vec<Thread>,
-}
-
-#[derive(Debug, Deserialize, PartialEq)]
-struct Thread {
-    tid: u32,
-    name: String,
-    complete: bool,
-    frames: Vec<Frame>,
-}
-
-impl Dump {
-    /// The thread that has a JavaScript frame of this function.
-    fn thread_in(&self, function: &str) -> &Thread {
-        let is_in = |thread: &&Thread| thread.js().any(|frame| frame.function == function);
-        self.threads
-            .iter()
-            .find(is_in)
-            .unwrap_or_else(|| panic!("no thread is in {function}: {self:#?}"))
-    }
-}
-
-impl Thread {
-    fn js(&self) -> impl Iterator<Item = &Frame> {
-        self.frames.iter().filter(|frame| frame.is_js())
-    }
+/// The thread that has a JavaScript frame of this function.
+fn thread_in<'a>(dump: &'a Dump, function: &str) -> &'a Thread {
+    let is_in = |thread: &&Thread| thread.js().any(|frame| frame.function == function);
+    let found = dump.threads.iter().find(is_in);
+    found.unwrap_or_else(|| panic!("no thread is in {function}: {dump:#?}"))
 }
 
 fn nodetap(pid: u32, options: &[&str]) -> Command {
@@ -65,14 +36,6 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("UTF-8")
 }
 
-/// Dumps a target that must let itself be dumped.
-fn dump(target: &Target) -> Dump {
-    let output = run(target.pid(), &["--json"]);
-    assert_eq!(text(&output.stderr), "");
-    assert!(output.status.success(), "{}", output.status);
-    serde_json::from_slice(&output.stdout).expect("the JSON of a dump")
-}
-
 /// A field of `/proc/PID/status`.
 fn status(pid: u32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
@@ -84,14 +47,6 @@ fn send(pid: u32, signal: i32) {
     // SAFETY: a system call without pointers.
     let sent = unsafe { libc::kill(pid as i32, signal) };
     assert_eq!(sent, 0, "kill");
-}
-
-/// A call site as the fixture reports it.
-#[derive(Debug, Deserialize)]
-struct CallSite {
-    file: Option<String>,
-    line: u32,
-    column: u32,
 }
 
 /// Ten dumps of a spinning program show V8's own call sites, each of them exactly.
@@ -106,15 +61,7 @@ fn oracle(node: &Node, arguments: &[&str]) {
             assert_eq!(thread.tid, target.pid());
             assert!(thread.complete, "{thread:#?}");
             let js: Vec<&Frame> = thread.js().collect();
-            assert_eq!(js.len(), sites.len(), "{js:#?}\n{sites:#?}");
-            for (index, (frame, site)) in js.iter().zip(&sites).enumerate() {
-                assert_eq!(frame.file, site.file, "frame {index}: {frame}");
-                assert_eq!(frame.line, Some(site.line), "frame {index}: {frame}");
-                // It spins elsewhere on the line than it reported.
-                if index > 0 {
-                    assert_eq!(frame.column, Some(site.column), "frame {index}: {frame}");
-                }
-            }
+            assert_eq!(mistake(&js, &sites), None);
         }
     });
 }
@@ -136,7 +83,7 @@ fn waits(node: &Node, how: &str, function: &str, callers: &[&str], native: &[&st
         for thread in &dump.threads {
             assert!(thread.complete, "{thread:#?}");
         }
-        let thread = dump.thread_in(function);
+        let thread = thread_in(&dump, function);
         assert_eq!(thread.tid == target.pid(), how != "worker", "{how}");
         let js: Vec<&str> = thread.js().map(|frame| frame.function.as_str()).collect();
         let at = js.iter().position(|&name| name == function).expect("it");
@@ -221,7 +168,7 @@ fn paused(node: &Node) {
     let second = dump(&target);
     assert!(status(target.pid(), "State:").starts_with('T'));
     assert_eq!(first, second);
-    first.thread_in("read");
+    thread_in(&first, "read");
     send(target.pid(), libc::SIGCONT);
     target.tell("go on");
     assert_eq!(target.line(), "went on");
@@ -257,13 +204,13 @@ fn killed(node: &Node) {
 fn coming_and_going(node: &Node) {
     let _alone = common::one_at_a_time();
     let mut target = Target::start(&node.version, &[], "threads.js", &[]).wait_until_ready();
-    dump(&target).thread_in("inEarlyWorker");
+    thread_in(&dump(&target), "inEarlyWorker");
     target.tell("more");
     for _ in 0..5 {
         let dump = dump(&target);
         assert_eq!(dump.threads[0].tid, target.pid());
     }
-    dump(&target).thread_in("inLateWorker");
+    thread_in(&dump(&target), "inLateWorker");
 }
 
 /// The text says what the JSON says.
@@ -286,7 +233,7 @@ fn as_text(node: &Node) {
     );
     assert!(lines[2].ends_with("\" (main thread)"), "{lines:?}");
     let dump = dump(&target);
-    let frames = dump.thread_in("read").frames.len();
+    let frames = thread_in(&dump, "read").frames.len();
     let read = lines.iter().find(|line| line.starts_with("  read /"));
     let read = read.expect("where it reads");
     assert!(read.contains("/waits.js:15:29 ["), "{read}");

@@ -10,6 +10,7 @@
 )]
 
 pub mod accuracy;
+pub mod call_sites;
 pub mod matrix;
 pub mod recording;
 pub mod target;

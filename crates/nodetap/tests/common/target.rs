@@ -1,5 +1,6 @@
 //! A Node.js process to profile.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -18,13 +19,21 @@ pub struct Target {
 impl Target {
     /// Starts `node FLAGS SCRIPT ARGUMENTS`; the script is one of `tests/fixtures`.
     pub fn start(version: &str, flags: &[&str], script: &str, arguments: &[&str]) -> Self {
-        let mut command = command(version, flags, &super::fixture(script));
+        let node = [super::node(version).into_os_string()];
+        Self::start_as(&node, flags, &super::fixture(script), arguments)
+    }
+
+    /// The same with another Node.js: `node` is how it is called, a program and what
+    /// comes before its flags.
+    pub fn start_as(node: &[OsString], flags: &[&str], script: &Path, arguments: &[&str]) -> Self {
+        let mut command = command(node, flags, script);
         Self::spawn(command.args(arguments).stdout(Stdio::piped()))
     }
 
     /// Starts the demo program, which writes more than anybody reads.
     pub fn start_demo(version: &str) -> Self {
-        let target = Self::spawn(command(version, &[], &super::demo()).stdout(Stdio::null()));
+        let node = [super::node(version).into_os_string()];
+        let target = Self::spawn(command(&node, &[], &super::demo()).stdout(Stdio::null()));
         // It says nothing when it is ready: it is given the time to load.
         thread::sleep(Duration::from_secs(1));
         target
@@ -86,11 +95,11 @@ impl Target {
 
 /// `node FLAGS SCRIPT`, which ends by itself when it has used two minutes of CPU time:
 /// should a test be killed, its target would spin on.
-fn command(version: &str, flags: &[&str], script: &Path) -> Command {
+fn command(node: &[OsString], flags: &[&str], script: &Path) -> Command {
     let mut command = Command::new("sh");
     command
         .args(["-c", r#"ulimit -t 120; exec "$@""#, "sh"])
-        .arg(super::node(version))
+        .args(node)
         .args(flags)
         .arg(script);
     command

@@ -1,0 +1,51 @@
+//! Node.js whose symbols have been taken away by `strip`: as exact as with them.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::call_sites;
+use common::matrix::{self, Node, Test};
+
+/// The binary of a version, stripped; it is kept in the cache.
+fn stripped(version: &str) -> PathBuf {
+    let whole = common::node(version);
+    let folder = common::cache().join("stripped").join(version);
+    let path = folder.join("node");
+    let written = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    if written(&path) < written(&whole) {
+        fs::create_dir_all(&folder).expect("mkdir");
+        let new = tempfile::NamedTempFile::new_in(&folder).expect("a temporary file");
+        let mut strip = Command::new("strip");
+        let status = strip.arg("-o").arg(new.path()).arg(&whole).status();
+        assert!(status.expect("cannot run strip").success());
+        new.persist(&path).expect("rename");
+    }
+    path
+}
+
+fn check(node: &Node, chain: &str, flags: &[&str], warm: bool) {
+    let mut arguments = vec!["main", chain];
+    if warm {
+        arguments.push("--warm");
+    }
+    let program = [stripped(&node.version).into_os_string()];
+    let script = common::fixture("oracle/main.js");
+    call_sites::check(&program, flags, &script, &arguments);
+}
+
+fn main() -> std::process::ExitCode {
+    matrix::main([
+        Test::new("cold", 18, |node| check(node, "kinds", &[], false)),
+        Test::new("warm", 18, |node| check(node, "kinds", &[], true)),
+        Test::new("interpreted", 18, |node| {
+            check(node, "recurse", &["--no-opt", "--no-sparkplug"], false);
+        }),
+        Test::new("baseline", 18, |node| {
+            let flags = ["--no-opt", "--always-sparkplug"];
+            check(node, "kinds", &flags, false);
+        }),
+    ])
+}
