@@ -9,7 +9,8 @@
 //!   three hashes, then for each builtin a `LayoutDescription`, which begins
 //!   with where its instructions are in the blob's code and how many bytes;
 //! * where the two parts of the blob are: `current_embedded_blob_code_` and
-//!   `…_data_` (`src/execution/isolate.cc`), neighbouring variables.
+//!   `…_data_` (`src/execution/isolate.cc`), neighbouring variables; their sizes
+//!   are in variables as well.
 //!
 //! What is found is believed only if all of it fits together: as many names as
 //! descriptions, code that lies end to end, and behind each builtin the byte
@@ -46,7 +47,7 @@ const CODE_ALIGNMENTS: [u32; 2] = [64, 32];
 /// (`EmbeddedData::PadAndAlignCode`).
 const PADDING: u8 = 0xcc;
 /// How far apart the variables are that tell where the blob is, in words: one
-/// or two, since the sizes may lie between them.
+/// or two, since a size may lie between them.
 const NEIGHBOURS: usize = 5;
 /// The writable part of a binary is read as a whole, unless it is larger.
 const MAX_WRITABLE: u64 = 64 << 20;
@@ -189,7 +190,7 @@ impl<'a> Stripped<'a> {
             };
             for at in memmem::find_iter(part.bytes(), &pointer.to_le_bytes()) {
                 let entry = part.start + at as u64;
-                if entry % 8 != 0 {
+                if !entry.is_multiple_of(8) {
                     continue;
                 }
                 let before = (1..).map_while(|n| self.metadata_name(entry, -n));
@@ -233,17 +234,22 @@ impl<'a> Stripped<'a> {
                 .map(|word| word.wrapping_sub(self.bias))
                 .collect();
             for (index, &code) in linked.iter().enumerate() {
-                if code % 32 != 0 || !self.is_code(code) {
+                if !code.is_multiple_of(32) || !self.is_code(code) {
                     continue;
                 }
                 let near = index.saturating_sub(NEIGHBOURS)..linked.len().min(index + NEIGHBOURS);
                 for &data in &linked[near] {
-                    if data % 8 != 0 || found.as_ref().is_some_and(|it| it.code == code) {
+                    if !data.is_multiple_of(8) || found.as_ref().is_some_and(|it| it.code == code) {
                         continue;
                     }
                     let Some(instructions) = self.instructions(code, data, count) else {
                         continue;
                     };
+                    // That it has no more builtins than there are names.
+                    let size = instructions.iter().map(|it| it.end).max();
+                    if !size.is_some_and(|size| self.is_in_a_variable(size)) {
+                        continue;
+                    }
                     // It may be told twice, but not in two ways.
                     if found.is_some() {
                         return None;
@@ -273,7 +279,7 @@ impl<'a> Stripped<'a> {
                     let end = start.checked_add(length)?;
                     let padded = end.checked_add(1)?.checked_next_multiple_of(alignment)?;
                     let is_builtin =
-                        start % alignment == 0 && code.get(end as usize) == Some(&PADDING);
+                        start.is_multiple_of(alignment) && code.get(end as usize) == Some(&PADDING);
                     is_builtin.then_some(start..padded)
                 });
                 if let Some(instructions) = described.collect::<Option<Vec<_>>>()
@@ -284,6 +290,18 @@ impl<'a> Stripped<'a> {
             }
         }
         None
+    }
+
+    /// Whether one of the program's variables is `number`, such as
+    /// `current_embedded_blob_code_size_`.
+    fn is_in_a_variable(&self, number: u32) -> bool {
+        let variables = self.parts.iter().filter_map(|part| match &part.contents {
+            Contents::Process(bytes) => Some(bytes),
+            Contents::File(_) => None,
+        });
+        variables
+            .flat_map(|bytes| bytes.chunks_exact(4))
+            .any(|word| word == number.to_le_bytes())
     }
 
     fn is_code(&self, address: u64) -> bool {

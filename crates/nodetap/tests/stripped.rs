@@ -38,12 +38,12 @@ fn check(node: &Node, chain: &str, flags: &[&str], warm: bool) {
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("cold", 18, |node| check(node, "kinds", &[], false)),
-        Test::new("warm", 18, |node| check(node, "kinds", &[], true)),
-        Test::new("interpreted", 18, |node| {
+        Test::new("cold", 16, |node| check(node, "kinds", &[], false)),
+        Test::new("warm", 16, |node| check(node, "kinds", &[], true)),
+        Test::new("interpreted", 16, |node| {
             check(node, "recurse", &["--no-opt", "--no-sparkplug"], false);
         }),
-        Test::new("baseline", 18, |node| {
+        Test::new("baseline", 16, |node| {
             let flags = ["--no-opt", "--always-sparkplug"];
             check(node, "kinds", &flags, false);
         }),

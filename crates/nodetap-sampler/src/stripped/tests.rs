@@ -58,6 +58,8 @@ fn tables(description_size: usize) -> Tables {
     for variable in [CODE, 0x1234_5678, DATA] {
         tables.variables.extend((BIAS + variable).to_le_bytes());
     }
+    let size = tables.code.len() as u64;
+    tables.variables.extend(size.to_le_bytes());
     tables
 }
 
@@ -100,30 +102,26 @@ fn builtins_are_found_however_large_their_descriptions_are() {
 
 #[test]
 fn what_does_not_fit_together_is_not_believed() {
-    let spoil = |spoil: &dyn Fn(&mut Tables)| {
+    let found = |spoil: &dyn Fn(&mut Tables)| {
         let mut tables = tables(12);
         spoil(&mut tables);
-        tables.stripped().builtins()
+        tables.stripped().builtins().is_some()
     };
-    assert!(spoil(&|_| ()).is_some());
+    assert!(found(&|_| ()));
     let hashes = HASHES_SIZE as usize;
-    assert_eq!(spoil(&|it| it.data[hashes + 12 * 5] += 64), None);
-    assert_eq!(spoil(&|it| it.data[hashes + 12 * 5 + 4] += 1), None);
-    assert_eq!(spoil(&|it| it.data.truncate(12 * COUNT)), None);
-    assert_eq!(spoil(&|it| it.code[1] = 0x90), None, "no padding");
-    // One name less, and one that is none.
-    assert_eq!(spoil(&|it| it.variables[64] = 0), None);
-    assert_eq!(spoil(&|it| it.names[0] = b' '), None);
-    let last = |it: &Tables| it.variables.len() - 8;
-    assert_eq!(spoil(&|it| *it.variables.last_mut().unwrap() = 1), None);
-    assert_eq!(
-        spoil(&|it| {
-            let last = last(it);
-            it.variables.truncate(last);
-        }),
-        None,
-        "nothing tells where the data is"
-    );
+    assert!(!found(&|it| it.data[hashes + 12 * 5] += 64), "elsewhere");
+    assert!(!found(&|it| it.data[hashes + 12 * 5 + 4] += 64), "longer");
+    assert!(!found(&|it| it.data.truncate(12 * COUNT)), "one less");
+    assert!(!found(&|it| it.code[1] = 0x90), "no padding");
+    assert!(!found(&|it| it.variables[72] = 99), "one name less");
+    assert!(!found(&|it| it.names[0] = b' '), "no name");
+    let last = |it: &Tables| it.variables.len() - 16;
+    assert!(!found(&|it| {
+        let last = last(it);
+        it.variables[last] = 8;
+    }));
+    assert!(!found(&|it| it.variables.truncate(last(it))), "no data");
+    assert!(!found(&|it| it.variables.truncate(last(it) + 8)), "no size");
 }
 
 /// A table of `count` lengths a row.
