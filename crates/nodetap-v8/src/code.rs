@@ -82,6 +82,18 @@ impl Heap<'_> {
     /// # Errors
     /// Where there is none, or it cannot be read.
     pub fn code_at(&self, pc: u64, hint: &mut Option<Tagged>) -> Result<Code, Error> {
+        let known = *hint;
+        match (self.search_code(pc, hint), known) {
+            // Each isolate of a process may have its own map.
+            (Err(_), Some(_)) => {
+                *hint = None;
+                self.search_code(pc, hint)
+            }
+            (found, _) => found,
+        }
+    }
+
+    fn search_code(&self, pc: u64, hint: &mut Option<Tagged>) -> Result<Code, Error> {
         const CHUNK: u64 = 4096;
         // Words that proved to be no map of an instruction holder.
         let mut others = FxHashSet::default();
@@ -115,11 +127,7 @@ impl Heap<'_> {
             }
             end = start;
         }
-        // Each isolate of a process may have its own map.
-        match hint.take() {
-            Some(_) => self.code_at(pc, hint),
-            None => Err(Error::Unbelievable("a pc in no code object")),
-        }
+        Err(Error::Unbelievable("a pc in no code object"))
     }
 
     /// The code object of `holder`, an object that holds instructions.

@@ -126,7 +126,7 @@ fn kernel_frames_once(version: &str) {
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("native_frames", 18, |node| native_frames(&node.version)),
-        Test::new("kernel_frames", 18, |node| kernel_frames(&node.version)),
+        Test::new("native_frames", 12, |node| native_frames(&node.version)),
+        Test::new("kernel_frames", 12, |node| kernel_frames(&node.version)),
     ])
 }

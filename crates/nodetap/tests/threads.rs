@@ -123,7 +123,7 @@ fn helpers_once(version: &str) {
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("workers", 18, |node| workers(&node.version)),
-        Test::new("helpers", 18, |node| helpers(&node.version)),
+        Test::new("workers", 12, |node| workers(&node.version)),
+        Test::new("helpers", 12, |node| helpers(&node.version)),
     ])
 }
