@@ -11,7 +11,7 @@ mod labels;
 mod place;
 mod unoptimized;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -37,6 +37,9 @@ use unoptimized::Unoptimized;
 /// (`Deoptimizer::table_entry_size_` in `src/x64/deoptimizer-x64.cc`).
 const DEOPTIMIZER_ENTRY: u64 = 10;
 
+/// How often the inlined functions are tried to be read.
+const MAX_ATTEMPTS: u32 = 4;
+
 /// The functions that are active at one place, innermost first.
 type Stack = Rc<[ActiveFunction]>;
 
@@ -51,7 +54,9 @@ pub struct KnownFunction {
 #[derive(Debug)]
 pub struct CrankshaftCode {
     input: DeoptimizationInput,
-    inlined: FxHashMap<u32, KnownFunction>,
+    inlined: RefCell<FxHashMap<u32, KnownFunction>>,
+    /// How often these were read.
+    attempts: Cell<u32>,
     calls: Vec<CallSite>,
     /// Where its instructions end.
     end: u32,
@@ -80,8 +85,54 @@ impl CrankshaftCode {
         code: &Code,
     ) -> Result<CrankshaftCode, Error> {
         let input = heap.deoptimization_input(code)?;
-        let mut inlined = FxHashMap::default();
-        for (index, function) in input.inlined_functions() {
+        let end = heap.safepoint_table_offset(code)?;
+        let is_turbofanned = heap.is_turbofanned(code)?;
+        let positions = match is_turbofanned || heap.crankshaft()?.optimized_positions {
+            true => heap.relocated_positions(code),
+            false => Ok(Vec::new()),
+        };
+        let read = CrankshaftCode {
+            inlined: RefCell::default(),
+            attempts: Cell::new(0),
+            calls: heap.call_sites(code, end)?,
+            end,
+            is_turbofanned,
+            positions: positions.unwrap_or_else(|error| {
+                tracing::debug!(?code, %error, "positions not read");
+                Vec::new()
+            }),
+            anchors: OnceCell::new(),
+            labels: OnceCell::new(),
+            chains: OnceCell::new(),
+            function: match input.shared {
+                Some(shared) => heap.function_id(shared)?,
+                None => None,
+            },
+            input,
+            own: RefCell::default(),
+            active: RefCell::default(),
+        };
+        read.complete(heap, functions, code);
+        Ok(read)
+    }
+
+    /// Reads the inlined functions that are not known yet. The garbage
+    /// collector may be moving them while they are read.
+    fn complete(&self, heap: &Heap<'_>, functions: &mut Functions, code: &Code) {
+        let mut inlined = self.inlined.borrow_mut();
+        if inlined.len() == self.input.inlined_functions().count()
+            || self.attempts.get() >= MAX_ATTEMPTS
+        {
+            return;
+        }
+        self.attempts.set(self.attempts.get() + 1);
+        let Ok(now) = heap.deoptimization_input(code) else {
+            return;
+        };
+        for (index, function) in now.inlined_functions() {
+            if inlined.contains_key(&index) {
+                continue;
+            }
             let known = heap
                 .shared_of(function)
                 .or(Ok(function))
@@ -93,33 +144,11 @@ impl CrankshaftCode {
                 Err(error) => tracing::debug!(?code, index, %error, "inlined function not read"),
             }
         }
-        let end = heap.safepoint_table_offset(code)?;
-        let is_turbofanned = heap.is_turbofanned(code)?;
-        Ok(CrankshaftCode {
-            inlined,
-            calls: heap.call_sites(code, end)?,
-            end,
-            is_turbofanned,
-            positions: match is_turbofanned || heap.crankshaft()?.optimized_positions {
-                true => heap.relocated_positions(code)?,
-                false => Vec::new(),
-            },
-            anchors: OnceCell::new(),
-            labels: OnceCell::new(),
-            chains: OnceCell::new(),
-            function: match input.shared {
-                Some(shared) => heap.function_id(shared)?,
-                None => None,
-            },
-            input,
-            own: RefCell::default(),
-            active: RefCell::default(),
-        })
     }
 
     /// The functions that are active at `offset` of `code`, innermost first,
-    /// as far as they are certain; the last is the one at `shared`, whose frame
-    /// it is. Empty where that is not known. `instructions` are those of
+    /// as far as they are certain; the last is the one of `key`, whose frame it
+    /// is. Empty where the code is another function's. `instructions` are those of
     /// `code`.
     pub fn active(
         &self,
@@ -136,9 +165,11 @@ impl CrankshaftCode {
         if let Some(known) = self.active.borrow().get(&place) {
             return known.clone();
         }
+        self.complete(heap, functions, code);
+        let inlined = self.inlined.borrow();
         let trees = Trees {
             own: &own,
-            inlined: &self.inlined,
+            inlined: &inlined,
         };
         let call = self.call(offset, kind);
         let found = match call {
@@ -163,7 +194,11 @@ impl CrankshaftCode {
         });
         active.reverse();
         let active: Stack = active.into();
-        self.active.borrow_mut().insert(place, active.clone());
+        let is_complete = inlined.len() == self.input.inlined_functions().count()
+            && self.own.borrow().contains_key(&key.id());
+        if is_complete || self.attempts.get() >= MAX_ATTEMPTS {
+            self.active.borrow_mut().insert(place, active.clone());
+        }
         active
     }
 
@@ -182,20 +217,24 @@ impl CrankshaftCode {
             return Some(own.clone());
         }
         let info = functions.get(heap, key)?;
-        let tree = Unoptimized::read(heap, key.shared()).unwrap_or_else(|error| {
-            tracing::debug!(?key, %error, "unoptimized code not read");
-            Unoptimized::default()
-        });
+        let read = Unoptimized::read(heap, key.shared());
         // The function may have been moved meanwhile.
         if heap.function_id(key.shared()) != Ok(Some(key.id())) {
             return None;
         }
-        let own = KnownFunction {
-            info,
-            tree: Rc::new(tree),
-        };
-        self.own.borrow_mut().insert(key.id(), own.clone());
-        Some(own)
+        match read {
+            Ok(tree) => {
+                let tree = Rc::new(tree);
+                let own = KnownFunction { info, tree };
+                self.own.borrow_mut().insert(key.id(), own.clone());
+                Some(own)
+            }
+            Err(error) => {
+                tracing::debug!(?key, %error, "unoptimized code not read");
+                let tree = Rc::default();
+                Some(KnownFunction { info, tree })
+            }
+        }
     }
 
     /// Whether a call of `entered`, the function of `key`, runs this code.
@@ -277,7 +316,7 @@ impl CrankshaftCode {
         index: Index,
     ) -> Option<(FunctionLiteral, u32)> {
         // A position of a function that is not known would seem another's.
-        if self.inlined.len() != self.input.inlined_functions().count() {
+        if trees.inlined.len() != self.input.inlined_functions().count() {
             return None;
         }
         let labels = self
@@ -324,7 +363,7 @@ impl CrankshaftCode {
         let way = match ways.next() {
             Some(way) => ways.all(|other| other == way).then_some(way)?,
             // Nothing in it can be deoptimized; there is no other to call it.
-            None if self.inlined.len() == 1 && frames.len() == 1 => &[callee],
+            None if trees.inlined.len() == 1 && frames.len() == 1 => &[callee],
             None => return None,
         };
         let called = |&literal| {
