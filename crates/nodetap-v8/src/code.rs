@@ -12,6 +12,11 @@ use crate::vlq::Vlq;
 /// of bytecode (`max_optimized_bytecode_size`).
 const MAX_SCAN: u64 = 1 << 20;
 
+/// How many code objects that end before a pc are passed on the way back. Code
+/// lies end to end: where the nearest one does not contain the pc, none does;
+/// but a few may be none that only look like one.
+const MAX_BEFORE: u32 = 32;
+
 /// Bytes of a `Code` object that all its fields of interest are in, in any
 /// version.
 const CODE_HEADER: usize = 96;
@@ -97,9 +102,10 @@ impl Heap<'_> {
         const CHUNK: u64 = 4096;
         // Words that proved to be no map of an instruction holder.
         let mut others = FxHashSet::default();
+        let mut before = 0;
         let mut end = pc & !7;
         let lowest = end.saturating_sub(MAX_SCAN);
-        while end > lowest {
+        'back: while end > lowest {
             // Up to the page's start, so that a hole below does not hide it.
             let start = (end - 1) & !(CHUNK - 1);
             let words = self.memory.words(start, ((end - start) / 8) as usize)?;
@@ -118,11 +124,15 @@ impl Heap<'_> {
                     others.insert(word);
                     continue;
                 }
-                if let Ok(code) = self.code_of(holder)
-                    && code.contains(pc)
-                {
-                    *hint = Some(map);
-                    return Ok(code);
+                if let Ok(code) = self.code_of(holder) {
+                    if code.contains(pc) {
+                        *hint = Some(map);
+                        return Ok(code);
+                    }
+                    before += 1;
+                    if before >= MAX_BEFORE {
+                        break 'back;
+                    }
                 }
             }
             end = start;
