@@ -14,8 +14,8 @@ const PROGRAM: &str = "src/ebpf/walk.bpf.c";
 /// information (BTF) that the program needs.
 const OLDEST_CLANG: u32 = 12;
 /// The program is compiled twice: every CPU needs room for one sample, which
-/// for the deepest stacks is 330 KiB, and for usual ones an eighth of it.
-const FRAMES: [u32; 2] = [512, 4096];
+/// for the deepest stacks is 660 KiB, and for usual ones a sixteenth of it.
+const FRAMES: [u32; 2] = [512, 8192];
 
 fn main() {
     for path in [SHARED, HELPERS, PROGRAM] {

@@ -246,6 +246,7 @@ impl Target {
             script_id: self.layout.script.id,
             frame_bytecode_array: self.layout.frame.bytecode_array.unsigned_abs(),
             frame_bytecode_offset: self.layout.frame.bytecode_offset.unsigned_abs(),
+            debug_info_script: self.layout.debug_info_script.unwrap_or(0),
             max_depth,
             has_v8: 1,
         }

@@ -1,5 +1,6 @@
 //! From a raw stack to its named frames, whatever they are.
 
+mod returns;
 mod wasm;
 
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use rustc_hash::FxHashMap;
 use crate::interpreter::{Interpreter, RunningHandler};
 use crate::js::{JsNames, PcKind, Top};
 use crate::wasm::WasmNames;
+use returns::return_address;
 
 /// What a pc is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,7 +262,7 @@ impl StackNames {
                 } else if let Some(named) = self.js.compiled(target, record, pc, PcKind::Return) {
                     frames.extend(named);
                 } else {
-                    frames.push(unnamed_code());
+                    frames.push(self.of_lost_code(target, record));
                 }
             }
         }
@@ -358,12 +360,16 @@ impl StackNames {
         }
         let offset = (record.pc - code.code.start) as usize;
         let mut top = settled(Top::of(&code.instructions, offset, sample), native);
-        // Optimized code says whose it is: another function's frame it did
-        // not make.
+        // Optimized code says whose it is: another function's frame it did not
+        // make. Where that is the one it returns to, it has none yet. Else it
+        // has been put there since the tick, and what ran is gone.
         if top == Top::Own && self.js.is_of_another(target, &code, record) {
-            top = Top::Caller {
-                return_address: return_address(sample, native),
-            };
+            let return_address = return_address(sample, native);
+            if !return_address.is_some_and(|pc| self.returns_to(target, native, record, pc)) {
+                frames.push(self.of_lost_code(target, record));
+                return;
+            }
+            top = Top::Caller { return_address };
         }
         let entered = Tagged(sample.registers.rdi);
         match top {
@@ -377,7 +383,7 @@ impl StackNames {
             Top::Own | Top::Leaving { .. } => {
                 match self.js.compiled(target, record, record.pc, PcKind::Own) {
                     Some(named) => frames.extend(named),
-                    None => frames.push(unnamed_code()),
+                    None => frames.push(self.of_lost_code(target, record)),
                 }
             }
             Top::Entering => {
@@ -431,36 +437,6 @@ impl StackNames {
         self.js
             .function(target, record)
             .is_some_and(|function| function.script.is_some())
-    }
-
-    /// Where the function that `record` names will go on: the innermost
-    /// return address between the stack pointer and its frame that is in that
-    /// function's code.
-    fn find_return(
-        &mut self,
-        target: &Target,
-        native: &mut dyn NativeCode,
-        sample: &RawSampleRef<'_>,
-        record: &FrameRecord,
-    ) -> Option<u64> {
-        let words = record.fp.checked_sub(sample.registers.rsp)? / 8;
-        let own = self.js.function(target, record)?;
-        for &word in sample.stack.iter().take(words.min(64) as usize) {
-            if !native.is_executable(word) {
-                continue;
-            }
-            match self.place(target, native, word.wrapping_sub(1)) {
-                Place::Interpreter => return Some(word),
-                Place::Compiled => {
-                    let frames = self.js.function_compiled_at(target, record, word);
-                    if frames.is_some_and(|function| function == own.id) {
-                        return Some(word);
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
     }
 
     /// What `pc` is in.
@@ -551,12 +527,6 @@ fn settled(top: Top, native: &mut dyn NativeCode) -> Top {
         Top::Leaving { .. } => Top::Own,
         top => top,
     }
-}
-
-/// The word at the stack pointer, if it can be a return address.
-fn return_address(sample: &RawSampleRef<'_>, native: &mut dyn NativeCode) -> Option<u64> {
-    let word = *sample.stack.first()?;
-    native.is_executable(word).then_some(word)
 }
 
 /// Compiled code that V8 does not describe any more.

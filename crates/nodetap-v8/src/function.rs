@@ -87,16 +87,26 @@ impl Heap<'_> {
     }
 
     /// The script of `shared`; `None` where it is undefined.
-    fn script_of(&self, shared: Tagged) -> Result<Option<Tagged>, Error> {
-        let script = self.tagged(shared.field(self.layout.shared.script)?)?;
-        let found = self.instance_type(script)?;
-        if found == self.layout.types.script {
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn script_of(&self, shared: Tagged) -> Result<Option<Tagged>, Error> {
+        let types = &self.layout.types;
+        let mut script = self.tagged(shared.field(self.layout.shared.script)?)?;
+        let mut found = self.instance_type(script)?;
+        // Before V8 12 a DebugInfo stands there while a debugger has a break
+        // point in the function, or counts how often its parts run.
+        if found == types.debug_info
+            && let Some(of_debug_info) = self.layout.debug_info_script
+        {
+            script = self.tagged(script.field(of_debug_info)?)?;
+            found = self.instance_type(script)?;
+        }
+        if found == types.script {
             Ok(Some(script))
-        } else if found == self.layout.types.oddball {
+        } else if found == types.oddball {
             Ok(None)
         } else {
-            // Before V8 12 a DebugInfo, while a debugger has a break point in
-            // the function.
             Err(Error::Type {
                 expected: "a Script",
                 found,

@@ -31,6 +31,8 @@ pub struct Layout {
     pub scope_info: ScopeInfoLayout,
     /// Offsets in a `Script`.
     pub script: ScriptLayout,
+    /// `DebugInfo.script`, where a `DebugInfo` may stand for a function's script.
+    pub debug_info_script: Option<u32>,
     /// Offsets in a `BytecodeArray`.
     pub bytecode: BytecodeLayout,
     /// Offsets in compiled code.
@@ -56,6 +58,7 @@ pub struct InstanceTypes {
     pub js_function_last: u16,
     pub shared_function_info: u16,
     pub script: u16,
+    pub debug_info: u16,
     pub scope_info: u16,
     pub bytecode_array: u16,
     pub interpreter_data: u16,

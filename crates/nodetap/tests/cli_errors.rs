@@ -176,10 +176,10 @@ fn rate_and_depth_have_bounds() {
         );
     }
     assert_fails(
-        nodetap(&["record", "-p", "1", "--max-depth", "4097"]),
+        nodetap(&["record", "-p", "1", "--max-depth", "8193"]),
         2,
         &[
-            "error: invalid value '4097' for '--max-depth <N>': must be from 1 to 4096",
+            "error: invalid value '8193' for '--max-depth <N>': must be from 1 to 8192",
             "hint: 512 frames are enough for most programs",
         ],
     );

@@ -101,9 +101,9 @@ Total samples: 10
 
     #[test]
     fn a_deep_stack_is_written_whole() {
-        let text = written(&deep(4096), Format::Text);
+        let text = written(&deep(8192), Format::Text);
         let last = text.lines().last().unwrap();
-        assert_eq!(last, format!("{:8192}1 f4095", ""));
-        assert_eq!(text.lines().count(), 4097);
+        assert_eq!(last, format!("{:16384}1 f8191", ""));
+        assert_eq!(text.lines().count(), 8193);
     }
 }

@@ -23,7 +23,7 @@ pub const PROGRAM_NAME: &str = "nodetap_sample";
 /// The program with room for stacks of usual depth, and with room for the
 /// deepest; see `build.rs`.
 static SHALLOW: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-512.bpf.o"));
-static DEEP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-4096.bpf.o"));
+static DEEP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-8192.bpf.o"));
 const SHALLOW_FRAMES: u32 = 512;
 
 /// The smallest ring buffer: several of the largest samples fit.

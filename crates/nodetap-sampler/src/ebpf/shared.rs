@@ -4,7 +4,7 @@
 //! `walk.bpf.c`. So: `#[repr(C)]`, plain integers, no padding left implicit.
 
 /// The most frames that one sample can hold, whatever `--max-depth` says.
-pub const MAX_FRAMES: u32 = 4096;
+pub const MAX_FRAMES: u32 = 8192;
 /// The most kernel frames that one sample can hold.
 pub const MAX_KERNEL_FRAMES: u32 = 128;
 /// Words of the stack kept from the stack pointer upwards.
@@ -53,6 +53,9 @@ pub struct ProcessConfig {
     pub frame_bytecode_array: u32,
     /// Likewise its bytecode offset: 32 or 40.
     pub frame_bytecode_offset: u32,
+    /// `DebugInfo.script`, where a `DebugInfo` may stand for a function's script;
+    /// 0: it never does.
+    pub debug_info_script: u32,
     /// The most frames to take, at most [`MAX_FRAMES`].
     pub max_depth: u32,
     /// 0: only native frames are wanted (not a V8 process, or an unknown one).
@@ -129,8 +132,9 @@ pub struct FrameRecord {
     /// `JSFunction.shared`, tagged; 0: not read or not readable.
     pub shared: u64,
     /// `SharedFunctionInfo.script`, tagged; 0: not read or not readable. Not
-    /// always a `Script`: `undefined` in V8's own functions, and before V8 12 a
-    /// `DebugInfo` while a debugger deals with the function.
+    /// always a `Script`: `undefined` in V8's own functions. Where a `DebugInfo`
+    /// stands for it, because a debugger deals with the function, the script is
+    /// that one's.
     pub script: u64,
     /// `Script.id`; 0: not read, not readable or no Smi (V8's ids start at 1).
     pub script_id: u32,

@@ -179,6 +179,16 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
         }
         if (is_heap_object(script)) {
             script_id = read_script_id(walk, script);
+            if (!script_id && config->debug_info_script) {
+                uint64_t real;
+                if (probe_read_user(&real, sizeof(real),
+                                    script - 1 + config->debug_info_script) == 0 &&
+                    is_heap_object(real)) {
+                    script_id = read_script_id(walk, real);
+                    if (script_id)
+                        script = real;
+                }
+            }
         } else {
             script = 0;
             literal_id = 0;

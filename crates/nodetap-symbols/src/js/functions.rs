@@ -42,8 +42,8 @@ impl FunctionKey {
         let Some(id) = heap.function_id(shared)? else {
             return Ok(None);
         };
-        let script = heap.tagged(shared.field(heap.layout.shared.script)?)?;
-        Ok(Some(FunctionKey { shared, script, id }))
+        let script = heap.script_of(shared)?;
+        Ok(script.map(|script| FunctionKey { shared, script, id }))
     }
 
     /// Its `SharedFunctionInfo`, as it was at the tick.

@@ -183,7 +183,9 @@ impl JsNames {
                 let end = before(offset, kind);
                 let key = FunctionKey::of_record(record);
                 let array = Tagged(record.bytecode_array);
+                // Other code may have been put there since the tick.
                 let position = key
+                    .filter(|_| code.code.data == array)
                     .and_then(|key| self.baseline_position(&heap, ends, offsets, end, array, key));
                 Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
             }

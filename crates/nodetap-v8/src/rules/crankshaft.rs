@@ -35,6 +35,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
         shared: shared(ask)?,
         scope_info: ScopeInfoLayout::default(),
         script: script(ask)?,
+        debug_info_script: None,
         bytecode: BytecodeLayout::default(),
         code: code(ask)?,
         frame: FrameLayout {
@@ -58,6 +59,7 @@ fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
         js_function_last: js_function,
         shared_function_info: ask.instance_type("SharedFunctionInfo")?,
         script: ask.instance_type("Script")?,
+        debug_info: NO_TYPE,
         scope_info: NO_TYPE,
         bytecode_array: NO_TYPE,
         interpreter_data: NO_TYPE,

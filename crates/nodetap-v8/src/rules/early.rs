@@ -44,6 +44,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
             kind: Some(ask.offset("Script", "type")?),
             ..objects::script(ask)?
         },
+        debug_info_script: None,
         bytecode: bytecode(),
         code: code(ask)?,
         frame: super::frame(ask)?,
@@ -63,6 +64,7 @@ fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
         js_function_last: js_function,
         shared_function_info: ask.instance_type("SharedFunctionInfo")?,
         script: ask.instance_type("Script")?,
+        debug_info: NO_TYPE,
         // In 6.2 a FixedArray like others.
         scope_info: or_none("ScopeInfo"),
         bytecode_array: ask.instance_type("BytecodeArray")?,

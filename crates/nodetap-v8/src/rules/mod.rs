@@ -62,6 +62,7 @@ impl Layout {
             shared: objects::shared(&ask)?,
             scope_info: objects::scope_info(&ask)?,
             script: objects::script(&ask)?,
+            debug_info_script: objects::debug_info_script(&ask),
             bytecode: code::bytecode(&ask)?,
             code: code::code(&ask)?,
             frame: frame(&ask)?,

@@ -2,7 +2,7 @@
 
 use super::{Ask, SPLIT_CODE};
 use crate::layout::{
-    InstanceTypes, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags, UnknownLayout,
+    InstanceTypes, NO_TYPE, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags, UnknownLayout,
 };
 use crate::version::Version;
 
@@ -38,6 +38,7 @@ pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayo
         ),
         shared_function_info: ask.instance_type("SharedFunctionInfo")?,
         script: ask.instance_type("Script")?,
+        debug_info: ask.metadata.instance_type("DebugInfo").unwrap_or(NO_TYPE),
         scope_info: ask.instance_type("ScopeInfo")?,
         bytecode_array: ask.instance_type("BytecodeArray")?,
         interpreter_data: ask.instance_type("InterpreterData")?,
@@ -166,6 +167,15 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
         shadow_realm_scope: (ask.version >= Version::new(11, 0)).then_some(8),
         is_empty_bit: 29,
     })
+}
+
+/// Where `SharedFunctionInfo.script_or_debug_info` holds a `DebugInfo`, that one's
+/// third field is the script (`src/objects/debug-objects.tq`, 7.8 to 11.6).
+pub(super) fn debug_info_script(ask: &Ask<'_>) -> Option<u32> {
+    let field = ask
+        .metadata
+        .offset("SharedFunctionInfo", "script_or_debug_info");
+    field.map(|_| 24)
 }
 
 pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {

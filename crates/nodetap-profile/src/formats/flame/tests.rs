@@ -193,11 +193,11 @@ fn a_box_has_the_colour_of_what_was_seen_most() {
 
 #[test]
 fn a_deep_stack_is_drawn_whole() {
-    let svg = written(&deep(4096), Format::Flame);
+    let svg = written(&deep(8192), Format::Flame);
     let document = parse(&svg);
     let boxes = boxes(&document);
-    assert_eq!(boxes.len(), 4097);
-    assert!(boxes.contains(&(0, "f4095 (1 samples, 50.00%)")));
+    assert_eq!(boxes.len(), 8193);
+    assert!(boxes.contains(&(0, "f8191 (1 samples, 50.00%)")));
 }
 
 #[test]
