@@ -11,9 +11,11 @@
 
 pub mod accuracy;
 pub mod call_sites;
+pub mod cpu_profile;
 pub mod matrix;
 pub mod recording;
 pub mod target;
+pub mod truth;
 
 use std::fs::File;
 use std::panic::{self, AssertUnwindSafe};

@@ -1,0 +1,130 @@
+//! Stacks that are very deep, and those of several processes at once.
+
+mod common;
+
+use std::fs;
+
+use common::matrix::{self, Node, Test};
+use common::recording::{Frame, record};
+use common::target::Target;
+use serde::Deserialize;
+
+/// How many times the fixture calls itself.
+const DEPTH: usize = 5000;
+
+/// Where `what` stands in the fixture called `name`: its line and column, 1-based.
+fn place(name: &str, what: &str) -> (u32, u32) {
+    let text = fs::read_to_string(common::fixture(name)).expect("a fixture");
+    let mut lines = text.lines().enumerate();
+    let found = lines.find_map(|(line, text)| Some((line, text.find(what)?)));
+    let (line, column) = found.unwrap_or_else(|| panic!("no {what:?} in {name}"));
+    (line as u32 + 1, column as u32 + 1)
+}
+
+/// Whether a frame is of that function, at that place.
+fn is_at(frame: &Frame, function: &str, (line, column): (u32, u32)) -> bool {
+    frame.is_js()
+        && frame.function == function
+        && (frame.line, frame.column) == (Some(line), Some(column))
+}
+
+fn recursion(node: &Node) {
+    let _alone = common::one_at_a_time();
+    let arguments = [DEPTH.to_string()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let target = Target::start(&node.version, &[], "deep.js", &arguments).wait_until_ready();
+    // A walk of so many frames takes longer than a millisecond.
+    let recording = record(&target, 1.5, &["-r", "49", "--max-depth", "8192"]);
+    assert_eq!(
+        (recording.lost, recording.truncated, recording.incomplete),
+        (0, 0, 0),
+        "{}",
+        recording.notes
+    );
+
+    let again = place("deep.js", "descend(depth - 1)");
+    let bottom = place("deep.js", "bottom();");
+    let start = place("deep.js", "descend(Number");
+    let is_right = |stack: &[&Frame]| {
+        let js: Vec<&Frame> = stack.iter().copied().filter(|it| it.is_js()).collect();
+        let Some(first) = js.iter().position(|it| it.function == "descend") else {
+            return false;
+        };
+        first > 0
+            && is_at(js[first - 1], "(anonymous)", start)
+            && js.len() == first + DEPTH + 2
+            && js[first..first + DEPTH]
+                .iter()
+                .all(|it| is_at(it, "descend", again))
+            && is_at(js[first + DEPTH], "descend", bottom)
+            && js[first + DEPTH + 1].function == "bottom"
+    };
+    let all = recording.samples_of(target.pid());
+    let right = recording.count(target.pid(), is_right);
+    assert!(all >= 8, "{all} samples");
+    assert!(
+        right * 100 >= all * 99,
+        "{right} of {all} samples are right"
+    );
+
+    // As deep as it was asked for, and it says so.
+    let recording = record(&target, 0.5, &["-r", "49", "--max-depth", "4096"]);
+    assert_eq!(recording.truncated, recording.samples_of(target.pid()));
+}
+
+/// What a child of the cluster says of itself.
+#[derive(Deserialize)]
+struct Report {
+    pid: u32,
+    /// Its call sites in the fixture, innermost first.
+    sites: Vec<CallSite>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CallSite {
+    function: String,
+    line: u32,
+    column: u32,
+}
+
+fn cluster(node: &Node) {
+    common::measure(|| {
+        let _alone = common::one_at_a_time();
+        let mut target = Target::start(&node.version, &[], "cluster.js", &[]);
+        let mut report = || -> Report { serde_json::from_str(&target.line()).expect("a report") };
+        let reports = [report(), report()];
+        let pids = reports.each_ref().map(|report| report.pid.to_string());
+        let recording = record(&target, 1.0, &["-p", &pids[0], "-p", &pids[1]]);
+        assert_eq!(recording.lost, 0, "{}", recording.notes);
+        assert_eq!(recording.processes.len(), 3);
+
+        for Report { pid, sites } in reports {
+            let innermost = &sites[0];
+            let is_right = |stack: &[&Frame]| {
+                let file = common::fixture("cluster.js");
+                let mut js: Vec<&Frame> = stack.iter().copied().filter(|it| it.is_js()).collect();
+                js.retain(|it| it.file.as_deref() == file.to_str());
+                js.reverse();
+                js.len() == sites.len()
+                    && js[0].function == innermost.function
+                    && js[0].line == Some(innermost.line)
+                    && js
+                        .iter()
+                        .zip(&sites)
+                        .skip(1)
+                        .all(|(frame, site)| is_at(frame, &site.function, (site.line, site.column)))
+            };
+            let all = recording.samples_of(pid);
+            let right = recording.count(pid, is_right);
+            assert!(all >= 50, "{all} samples of {pid}");
+            assert!(right * 100 >= all * 99, "{right} of {all} of {sites:?}");
+        }
+    });
+}
+
+fn main() -> std::process::ExitCode {
+    matrix::main([
+        Test::new("recursion", 18, recursion),
+        Test::new("cluster", 18, cluster),
+    ])
+}

@@ -1,0 +1,154 @@
+//! Names and places of functions against what V8's own CPU profiler says of them.
+//!
+//! The fixture `names` calls a function of every kind, and of every way to come to a
+//! name; each of them calls `burn`. It runs once under `--cpu-prof` and once under
+//! nodetap: the stacks above which `burn` was seen must be the same, each function with
+//! its name, script, line and column.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use common::cpu_profile;
+use common::matrix::{self, Node, Test};
+use common::recording;
+use common::target::Target;
+
+/// A function: its name, its script, and where it starts.
+type Function = (String, String, u32, u32);
+
+/// How often `burn` was seen in a call from a stack, outermost function first.
+type Stacks = BTreeMap<Vec<Function>, u64>;
+
+/// As often as a stack must be seen to be no accident of the moment.
+const OFTEN: u64 = 3;
+
+/// A script's path without what tells URLs from paths: V8's inspector shows a script that
+/// was given a path with a URL.
+fn path(name: &str) -> String {
+    let name = name.strip_prefix("file://").unwrap_or(name);
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((&first, others)) = rest.split_first() {
+        let hex = others
+            .get(..2)
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        let escaped = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (first, escaped) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &others[2..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = others;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A name as both write it: of a surrogate that stands alone, UTF-8 has nothing, and the
+/// profiler's JSON has its three bytes as three characters.
+fn name(name: &str) -> String {
+    name.replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}")
+}
+
+/// Adds what was seen to `stacks` if it ends with `burn`.
+fn add(stacks: &mut Stacks, mut stack: Vec<Function>, count: u64) {
+    let burn = stack.iter().position(|function| function.0 == "burn");
+    if let Some(burn) = burn.filter(|_| count > 0) {
+        stack.truncate(burn);
+        *stacks.entry(stack).or_default() += count;
+    }
+}
+
+fn profiled(node: &Node) -> (usize, Stacks) {
+    let flags = ["--cpu-prof-interval=500"];
+    let (text, profiles) = cpu_profile::profile(node, &flags, "names/main.js", &[]);
+    let mut stacks = Stacks::new();
+    for profile in &profiles {
+        let all = profile.stacks();
+        for node in &profile.nodes {
+            let function = |frame: &&cpu_profile::CallFrame| {
+                let (line, column) = frame.start();
+                (name(&frame.name()), path(&frame.url), line, column)
+            };
+            let stack = all[&node.id].iter().map(function).collect();
+            add(&mut stacks, stack, node.hit_count);
+        }
+    }
+    (text.trim().parse().expect("a number of kinds"), stacks)
+}
+
+fn recorded(version: &str) -> (usize, Stacks) {
+    let mut target = Target::start(version, &[], "names/main.js", &["--wait"]);
+    let kinds = target.line().parse().expect("a number of kinds");
+    let running = recording::start(&target, 60.0, &["-r", "1999"]);
+    // It is to be there before the first kind is called.
+    thread::sleep(Duration::from_millis(1500));
+    target.tell("go");
+    let recording = running.finish();
+    assert_eq!(recording.lost, 0, "{}", recording.notes);
+
+    let mut stacks = Stacks::new();
+    for (stack, count) in recording.stacks_of(target.pid()) {
+        let js = stack.iter().filter(|frame| frame.is_js());
+        let function = |frame: &&recording::Frame| {
+            (
+                name(&frame.function),
+                path(frame.file.as_deref().unwrap_or_default()),
+                frame.function_line.unwrap_or(0),
+                frame.function_column.unwrap_or(0),
+            )
+        };
+        add(&mut stacks, js.map(function).collect(), count);
+    }
+    (kinds, stacks)
+}
+
+/// The stacks of `one` that are missing in `other`, their three innermost functions.
+fn missing(one: &Stacks, other: &Stacks) -> String {
+    let is_missing = |(stack, count): &(&Vec<Function>, &u64)| {
+        **count >= OFTEN && !other.contains_key(stack.as_slice())
+    };
+    let show = |(stack, count): (&Vec<Function>, &u64)| {
+        let functions: String = stack
+            .iter()
+            .rev()
+            .take(3)
+            .map(|(name, file, line, column)| {
+                let name: String = name.chars().take(60).collect();
+                format!("    {name:?} {file}:{line}:{column}\n")
+            })
+            .collect();
+        format!("  {count} times:\n{functions}")
+    };
+    one.iter().filter(is_missing).map(show).collect()
+}
+
+fn check(node: &Node) {
+    common::measure(|| {
+        let _alone = common::one_at_a_time();
+        let (kinds, profiled) = profiled(node);
+        let (kinds_too, recorded) = recorded(&node.version);
+        assert_eq!(kinds, kinds_too);
+        assert!(
+            profiled.len() >= kinds,
+            "{} of {kinds} kinds",
+            profiled.len()
+        );
+        let ours = missing(&recorded, &profiled);
+        let theirs = missing(&profiled, &recorded);
+        assert!(
+            ours.is_empty() && theirs.is_empty(),
+            "nodetap alone has\n{ours}--cpu-prof alone has\n{theirs}"
+        );
+    });
+}
+
+fn main() -> std::process::ExitCode {
+    matrix::main([Test::new("names", 18, check)])
+}
