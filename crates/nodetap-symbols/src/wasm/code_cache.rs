@@ -264,7 +264,14 @@ impl KnownModule {
         if self.inventory != Some(inventory) {
             match heap.wasm_codes(&self.native, &inventory) {
                 Ok(codes) => {
-                    self.before = Some(mem::replace(&mut self.now, Codes(codes)));
+                    let before = mem::replace(&mut self.now, Codes(codes));
+                    let now = &self.now;
+                    self.codes.retain(|start, cached| {
+                        [now, &before]
+                            .iter()
+                            .any(|codes| codes.0.get(start) == Some(&cached.code))
+                    });
+                    self.before = Some(before);
                     self.inventory = Some(inventory);
                 }
                 // Torn while V8 changes it, it is read again in the next batch.
