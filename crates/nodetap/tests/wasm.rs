@@ -184,7 +184,7 @@ fn check_once(node: &Node, chain: &str, flags: &[&str], options: &[&str]) {
     let thread = busiest(&recording);
     let all = recording.samples_of(thread);
     let right = recording.count(thread, |stack| is_true(stack, &truth));
-    if all < 50 || (right as f64) < 0.99 * all as f64 {
+    if all < 20 || (right as f64) < 0.99 * all as f64 {
         let mut wrong = recording.stacks_of(thread);
         wrong.retain(|(stack, _)| !is_true(stack, &truth));
         wrong.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
