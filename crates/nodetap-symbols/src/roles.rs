@@ -49,6 +49,8 @@ impl Role {
             // `main` itself may be left out: its last act is calling node::Start.
             "main" | "node::Start" => Role::Main,
             "node::(anonymous namespace)::PlatformWorkerThread"
+            // In Node.js 8 and 10.
+            | "node::BackgroundRunner"
             | "v8::platform::DefaultWorkerThreadsTaskRunner::WorkerThread::Run"
             | "v8::platform::WorkerThread::Run"
             | "v8::internal::OptimizingCompilerThread::Run"
@@ -70,6 +72,10 @@ impl Role {
                     ("node::worker::Worker::StartThread(", Role::Worker),
                     (
                         "node::WorkerThreadsTaskRunner::DelayedTaskScheduler::",
+                        Role::DelayedTaskScheduler,
+                    ),
+                    (
+                        "node::BackgroundTaskRunner::DelayedTaskScheduler::",
                         Role::DelayedTaskScheduler,
                     ),
                     ("node::tracing::Agent::Start(", Role::TraceWriter),
@@ -211,7 +217,7 @@ impl ThreadRole {
 mod tests {
     use super::*;
 
-    /// The first functions of the threads of Node 4 and 18 to 26, as named
+    /// The first functions of the threads of Node 4, 8, 10 and 18 to 26, as named
     /// from their symbols.
     #[test]
     fn first_functions_tell_the_role() {
@@ -246,6 +252,11 @@ mod tests {
             ),
             ("node::DebugSignalThreadMain", Role::SignalInspector),
             ("v8::platform::WorkerThread::Run", Role::V8Worker),
+            ("node::BackgroundRunner", Role::V8Worker),
+            (
+                "node::BackgroundTaskRunner::DelayedTaskScheduler::Start()::{lambda(void*)#1}::_FUN",
+                Role::DelayedTaskScheduler,
+            ),
             ("node::inspector::InspectorIo::ThreadMain", Role::Inspector),
             (
                 "node::tracing::Agent::Start()::{lambda(void*)#1}::_FUN",

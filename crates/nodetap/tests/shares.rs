@@ -85,5 +85,5 @@ fn check_once(version: &str) {
 }
 
 fn main() -> std::process::ExitCode {
-    matrix::main([Test::new("shares", 12, |node| check(&node.version))])
+    matrix::main([Test::new("shares", 8, |node| check(&node.version))])
 }

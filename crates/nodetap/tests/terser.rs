@@ -68,5 +68,5 @@ fn check_once(version: &str) {
 }
 
 fn main() -> std::process::ExitCode {
-    matrix::main([Test::new("terser", 12, |node| check(&node.version))])
+    matrix::main([Test::new("terser", 8, |node| check(&node.version))])
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
-use common::matrix::{self, Test};
+use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record, start};
 use common::target::Target;
 
@@ -31,13 +31,18 @@ fn ends_in(stack: &[&Frame], caller: &str, callee: &str) -> bool {
         && js.next().is_some_and(|frame| frame.function == caller)
 }
 
-fn workers(version: &str) {
-    common::measure(|| workers_once(version));
+fn workers(node: &Node) {
+    common::measure(|| workers_once(node));
 }
 
-fn workers_once(version: &str) {
+fn workers_once(node: &Node) {
     let _alone = common::one_at_a_time();
-    let mut target = Target::start(version, &[], "threads.js", &[]).wait_until_ready();
+    let flags: &[&str] = match node.major() {
+        ..12 => &["--experimental-worker"],
+        _ => &[],
+    };
+    let target = Target::start(&node.version, flags, "threads.js", &[]);
+    let mut target = target.wait_until_ready();
     let before: BTreeSet<u32> = target.threads().into_iter().collect();
 
     // The late workers start when nodetap has begun to record.
@@ -123,7 +128,7 @@ fn helpers_once(version: &str) {
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("workers", 12, |node| workers(&node.version)),
-        Test::new("helpers", 12, |node| helpers(&node.version)),
+        Test::new("workers", 10, workers),
+        Test::new("helpers", 8, |node| helpers(&node.version)),
     ])
 }
