@@ -338,14 +338,14 @@ fn ending(node: &Node) {
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("oracle_cold", 18, |node| oracle(node, &["main", "kinds"])),
-        Test::new("oracle_warm", 18, |node| {
+        Test::new("oracle_cold", 16, |node| oracle(node, &["main", "kinds"])),
+        Test::new("oracle_warm", 16, |node| {
             oracle(node, &["main", "kinds", "--warm"]);
         }),
-        Test::new("oracle_deep", 18, |node| {
+        Test::new("oracle_deep", 16, |node| {
             oracle(node, &["timeout", "recurse"])
         }),
-        Test::new("waits_read", 18, |node| {
+        Test::new("waits_read", 12, |node| {
             waits(
                 node,
                 "read",
@@ -354,11 +354,11 @@ fn main() -> std::process::ExitCode {
                 &["node::fs::Read"],
             );
         }),
-        Test::new("waits_exec", 18, |node| {
+        Test::new("waits_exec", 12, |node| {
             let spawn = ["node::SyncProcessRunner::Spawn", "uv_run"];
             waits(node, "exec", "exec", &["asked", "exec"], &spawn);
         }),
-        Test::new("waits_atomics", 18, |node| {
+        Test::new("waits_atomics", 12, |node| {
             let wait = ["v8::internal::FutexEmulation::Wait"];
             waits(
                 node,
@@ -368,17 +368,17 @@ fn main() -> std::process::ExitCode {
                 &wait,
             );
         }),
-        Test::new("waits_worker", 18, |node| {
+        Test::new("waits_worker", 12, |node| {
             waits(node, "worker", "read", &["asked"], &["node::fs::Read"]);
         }),
-        Test::new("idle", 18, idle),
-        Test::new("signals", 18, signals),
-        Test::new("paused", 18, paused),
-        Test::new("killed", 18, killed),
-        Test::new("coming_and_going", 18, coming_and_going),
-        Test::new("as_text", 18, as_text),
-        Test::new("already_traced", 18, already_traced),
-        Test::new("not_ours", 18, not_ours),
-        Test::new("ending", 18, ending),
+        Test::new("idle", 12, idle),
+        Test::new("signals", 12, signals),
+        Test::new("paused", 12, paused),
+        Test::new("killed", 12, killed),
+        Test::new("coming_and_going", 12, coming_and_going),
+        Test::new("as_text", 12, as_text),
+        Test::new("already_traced", 12, already_traced),
+        Test::new("not_ours", 12, not_ours),
+        Test::new("ending", 12, ending),
     ])
 }

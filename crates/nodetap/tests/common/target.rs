@@ -77,7 +77,11 @@ impl Target {
 
     /// Gives the target a line to read.
     pub fn tell(&mut self, line: &str) {
-        writeln!(self.stdin, "{line}").expect("write");
+        // In one piece: it may have read a part, and ended, before the rest is written.
+        let line = format!("{line}\n");
+        if let Err(error) = self.stdin.write_all(line.as_bytes()) {
+            panic!("the target ended: {:?} ({error})", self.child.wait());
+        }
     }
 
     /// The process id, which is that of its main thread.
