@@ -186,7 +186,7 @@ impl TranslationFormat {
         match (version.major, version.minor) {
             (6, 2) => Some(&V6_2),
             (6, 7..) | (7, 0) => Some(&V6_8),
-            (7, 8) | (8, 4) => Some(&V8),
+            (7, 8) | (8, 1) | (8, 4) => Some(&V8),
             (9, 4) | (10, 2) => Some(&V10),
             (11, 3) => Some(&V11),
             (12, 4) => Some(&V12),

@@ -13,8 +13,9 @@ use crate::version::Version;
 
 /// The versions that the rules here were read for, and tried on: Node.js 12,
 /// 14, 16, 18, 20, 22, 24, 25 and 26. What is between them has layouts of its own.
-const KNOWN: [Version; 9] = [
+const KNOWN: [Version; 10] = [
     Version::new(7, 8),
+    Version::new(8, 1),
     Version::new(8, 4),
     Version::new(9, 4),
     Version::new(10, 2),
