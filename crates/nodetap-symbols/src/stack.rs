@@ -109,6 +109,11 @@ impl StackNames {
         self.epoch += 1;
     }
 
+    /// How often so far a function was not to be read any more.
+    pub fn missed(&self) -> u64 {
+        self.js.missed()
+    }
+
     /// Names the frames of `sample` in user mode, innermost first, into
     /// `frames`.
     pub fn name(
@@ -123,6 +128,7 @@ impl StackNames {
         let heap = Heap::new(&context.target.memory, &context.target.layout);
         self.wasm.meet(&heap, sample.frames, self.js.now());
         let mut named = Vec::new();
+        let top = &self.js.up_to_date(context.target, top);
         self.top(context.target, context.native, sample, top, &mut named);
         let mut callers = callers;
         // A handler that may call has a frame of its own from its start on; as
@@ -166,6 +172,7 @@ impl StackNames {
             return;
         }
         let mut named = Vec::new();
+        let record = &self.js.up_to_date(context.target, record);
         self.caller(context.target, context.native, record, pc, &mut named);
         let placed = |frame: &Frame| match frame.kind {
             Kind::Js => frame.position.is_some(),

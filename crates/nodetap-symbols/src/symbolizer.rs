@@ -186,6 +186,13 @@ impl Symbolizer {
         Some((thread.clone(), complete))
     }
 
+    /// How often so far a function was not to be read any more when its sample
+    /// was named: a reason to name samples sooner.
+    pub fn missed(&self) -> u64 {
+        let of_each = self.processes.values().map(|names| names.stacks.missed());
+        of_each.sum()
+    }
+
     /// Whether the kernel hides its functions' names from this user.
     pub fn kernel_names_are_hidden(&self) -> bool {
         self.kernel.are_hidden()

@@ -88,6 +88,14 @@ impl<'a> Heap<'a> {
         word.to_smi().ok_or(Error::NotASmi(word.0))
     }
 
+    /// Where the garbage collector has moved `object` to: it leaves the new
+    /// address, without a tag, in place of the map (`MapWord` in
+    /// `src/objects/objects.h`). `None` where there is a map, or nothing.
+    pub fn forwarded(&self, object: Tagged) -> Option<Tagged> {
+        let word = self.memory.u64(object.address().ok()?).ok()?;
+        (word != 0 && word & 7 == 0).then_some(Tagged(word + 1))
+    }
+
     /// The instance type of a heap object.
     pub fn instance_type(&self, object: Tagged) -> Result<u16, Error> {
         let map = self.tagged(object.address()?)?;

@@ -43,9 +43,11 @@ pub struct Settings {
     pub announcement: Option<String>,
 }
 
-/// How long samples may wait in the ring buffer before they are named. The
-/// sooner, the less has changed in the target's memory meanwhile.
+/// How long samples may wait in the ring buffer before they are named.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The same while the target's collector moves or frees what they name before
+/// it was read.
+const SHORTEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Records, and writes the result.
 pub fn record(settings: &Settings) -> Result<()> {
@@ -135,6 +137,8 @@ struct Recording {
     started: Duration,
     /// Samples that have not been named yet.
     batch: Vec<RawSample>,
+    /// How long samples may wait for now.
+    patience: Duration,
     /// Samples that were thrown away because their process may have run
     /// another program by then.
     dropped: u64,
@@ -151,6 +155,7 @@ impl Recording {
             profile: Profile::new(Metadata::new("ebpf", settings.rate_hz)),
             started: Duration::ZERO,
             batch: Vec::new(),
+            patience: POLL_INTERVAL,
             dropped: 0,
         }
     }
@@ -210,8 +215,8 @@ impl Recording {
             let elapsed = monotonic() - self.started;
             let wait = match duration {
                 Some(duration) if duration <= elapsed => break,
-                Some(duration) => (duration - elapsed).min(POLL_INTERVAL),
-                None => POLL_INTERVAL,
+                Some(duration) => (duration - elapsed).min(self.patience),
+                None => self.patience,
             };
             // Whoever was to get the result has gone: it would be for nobody.
             if output.is_abandoned() {
@@ -270,6 +275,7 @@ impl Recording {
     /// Those that may be of another program already are thrown away: what was
     /// read of the old one would give them wrong names.
     fn name_batch(&mut self) {
+        let missed = self.symbolizer.missed();
         for recorded in &self.targets {
             self.symbolizer.begin_batch(&recorded.target);
         }
@@ -286,6 +292,11 @@ impl Recording {
                 _ => self.dropped += 1,
             }
         }
+        self.patience = if self.symbolizer.missed() > missed {
+            (self.patience / 4).max(SHORTEST_POLL_INTERVAL)
+        } else {
+            (self.patience * 5 / 4).min(POLL_INTERVAL)
+        };
     }
 }
 

@@ -42,9 +42,12 @@ impl BytecodePositions {
                 table
             }
             _ => {
-                let read = heap
-                    .bytecode_length(array)
-                    .and_then(|length| Ok((length, heap.bytecode_positions(array)?)));
+                // What is at `array` now may be another function's bytecode; the
+                // function itself knows where its own is.
+                let read = heap.bytecode_of(key.shared()).and_then(|array| {
+                    let length = heap.bytecode_length(array)?;
+                    Ok((length, heap.bytecode_positions(array)?))
+                });
                 let (length, entries) = read.ok()?;
                 let table = Table {
                     entries: entries.map(Rc::new),

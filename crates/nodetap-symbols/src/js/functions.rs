@@ -103,6 +103,8 @@ pub struct Functions {
     /// How often reading a function has failed.
     failures: FxHashMap<FunctionKey, u32>,
     scripts: FxHashMap<(Tagged, i32), Rc<ScriptInfo>>,
+    /// How often a function was not to be read.
+    missed: u64,
 }
 
 impl Functions {
@@ -112,22 +114,37 @@ impl Functions {
             return Some(known.clone());
         }
         // The first reading may have hit it while it was being moved.
-        let failures = self.failures.get(&key).copied().unwrap_or(0);
-        if failures >= MAX_FAILURES {
+        self.missed += 1;
+        if self.is_given_up(key) {
             return None;
         }
-        match self.read(heap, key) {
+        let read = self
+            .read(heap, key)
+            .or_else(|error| self.read_moved(heap, key).ok_or(error));
+        match read {
             Ok(info) => {
                 let info = Rc::new(info);
+                self.missed -= 1;
                 self.functions.insert(key, info.clone());
                 Some(info)
             }
             Err(error) => {
                 tracing::debug!(?key, %error, "function not read");
-                self.failures.insert(key, failures + 1);
+                *self.failures.entry(key).or_default() += 1;
                 None
             }
         }
+    }
+
+    fn is_given_up(&self, key: FunctionKey) -> bool {
+        self.failures
+            .get(&key)
+            .is_some_and(|&failures| failures >= MAX_FAILURES)
+    }
+
+    /// How often so far a function was not to be read.
+    pub fn missed(&self) -> u64 {
+        self.missed
     }
 
     /// The function whose `SharedFunctionInfo` is at `shared` now; `None` for
@@ -147,6 +164,50 @@ impl Functions {
         Ok(Some(function.ok_or(Error::Unbelievable(
             "a function that cannot be read",
         ))?))
+    }
+
+    /// The function of `key` from where it has been moved to since the tick.
+    fn read_moved(&mut self, heap: &Heap<'_>, key: FunctionKey) -> Option<FunctionInfo> {
+        let moved = FunctionKey::at(heap, heap.forwarded(key.shared)?).ok()??;
+        if moved.id != key.id {
+            return None;
+        }
+        self.read(heap, moved).ok()
+    }
+
+    /// `record`, with what its frame says now where what it said at the tick
+    /// has been moved since: the collector keeps the slots of frames up to
+    /// date. If the frame is not there any more, or is another function's,
+    /// `record` as it is.
+    pub fn up_to_date(&self, heap: &Heap<'_>, record: &FrameRecord) -> FrameRecord {
+        match FunctionKey::of_record(record) {
+            Some(key) if !self.functions.contains_key(&key) && !self.is_given_up(key) => {
+                // Most have not been moved.
+                if heap.function_id(key.shared) == Ok(Some(key.id)) {
+                    *record
+                } else {
+                    self.in_frame_now(heap, record, key).unwrap_or(*record)
+                }
+            }
+            _ => *record,
+        }
+    }
+
+    fn in_frame_now(
+        &self,
+        heap: &Heap<'_>,
+        record: &FrameRecord,
+        key: FunctionKey,
+    ) -> Option<FrameRecord> {
+        let slot = |offset: i32| heap.tagged(record.fp.wrapping_add_signed(offset.into()));
+        let function = slot(heap.layout.frame.function).ok()?;
+        let now = FunctionKey::at(heap, heap.shared_of(function).ok()?).ok()??;
+        (now.id == key.id).then_some(FrameRecord {
+            function: function.0,
+            shared: now.shared.0,
+            script: now.script.0,
+            ..*record
+        })
     }
 
     fn read(&mut self, heap: &Heap<'_>, key: FunctionKey) -> Result<FunctionInfo, Error> {

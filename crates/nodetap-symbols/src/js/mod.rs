@@ -96,6 +96,18 @@ impl JsNames {
         self.functions.get(&heap, FunctionKey::of_record(record)?)
     }
 
+    /// How often so far a function was not to be read any more.
+    pub fn missed(&self) -> u64 {
+        self.functions.missed()
+    }
+
+    /// `record`, with what its frame says now where the garbage collector has
+    /// moved what it said at the tick.
+    pub fn up_to_date(&self, target: &Target, record: &FrameRecord) -> FrameRecord {
+        let heap = Heap::new(&target.memory, &target.layout);
+        self.functions.up_to_date(&heap, record)
+    }
+
     /// The compiled code that `pc` is in.
     pub fn code(&mut self, target: &Target, pc: u64) -> Option<Rc<CachedCode>> {
         let heap = Heap::new(&target.memory, &target.layout);
