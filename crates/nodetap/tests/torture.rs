@@ -12,10 +12,11 @@ use common::target::Target;
 /// Options that make the collector work hard.
 fn flags(node: &Node) -> Vec<&'static str> {
     let mut flags = vec!["--expose-gc"];
-    // In megabytes; before 4 it was `--max-new-space-size`, in kilobytes.
-    flags.push(match node.major() {
-        0 => "--max-new-space-size=2048",
-        _ => "--max-semi-space-size=1",
+    // In megabytes; in 0.10 it was `--max-new-space-size`, in kilobytes.
+    flags.push(if node.version.starts_with("0.10.") {
+        "--max-new-space-size=2048"
+    } else {
+        "--max-semi-space-size=1"
     });
     flags
 }

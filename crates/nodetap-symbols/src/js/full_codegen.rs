@@ -155,10 +155,14 @@ impl JsNames {
         let Some((key, function)) = function else {
             return self.js_frame(heap, record, None, tier);
         };
-        full.owner.set(Some(key));
-        let place = full.place(&function, &code.instructions, offset, kind);
+        // Or else another function's code may have been put there since the tick.
+        let is_own = full.owner.get() == Some(key) || is_newest(heap, key.shared(), code);
+        let place = is_own.then(|| {
+            full.owner.set(Some(key));
+            full.place(&function, &code.instructions, offset, kind)
+        });
         Frame {
-            position: place,
+            position: place.flatten(),
             ..function_frame(&function, None, Some(tier), false)
         }
     }
