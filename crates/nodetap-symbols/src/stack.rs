@@ -372,7 +372,10 @@ impl StackNames {
         // has been put there since the tick, and what ran is gone.
         if top == Top::Own && self.js.is_of_another(target, &code, record) {
             let return_address = return_address(sample, native);
-            if !return_address.is_some_and(|pc| self.returns_to(target, native, record, pc)) {
+            // Only TurboFan leaves out frames that it does not need.
+            if code.code.kind != CodeKind::Turbofan
+                || !return_address.is_some_and(|pc| self.returns_to(target, native, record, pc))
+            {
                 frames.push(self.of_lost_code(target, record));
                 return;
             }

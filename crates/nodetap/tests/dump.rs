@@ -337,7 +337,8 @@ fn ending(node: &Node) {
 }
 
 fn main() -> std::process::ExitCode {
-    matrix::main([
+    let always = ["oracle_cold", "oracle_warm", "waits_read"];
+    let tests = [
         Test::new("oracle_cold", 16, |node| oracle(node, &["main", "kinds"])),
         Test::new("oracle_warm", 16, |node| {
             oracle(node, &["main", "kinds", "--warm"]);
@@ -380,5 +381,6 @@ fn main() -> std::process::ExitCode {
         Test::new("already_traced", 12, already_traced),
         Test::new("not_ours", 12, not_ours),
         Test::new("ending", 12, ending),
-    ])
+    ];
+    matrix::main(tests.map(|test| test.seldom_if(|name| !always.contains(&name))))
 }

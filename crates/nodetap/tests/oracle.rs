@@ -311,12 +311,12 @@ fn check(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) {
 }
 
 fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) {
-    let _alone = common::one_at_a_time();
     let mut arguments = vec![entry, chain];
     if calling {
         arguments.push("--calling");
     }
     let functions = ask_profiler(node, &arguments);
+    let _alone = common::one_at_a_time();
     if mode == Mode::Warm {
         arguments.push("--warm");
     }
@@ -417,5 +417,6 @@ fn main() -> std::process::ExitCode {
         Test::new(name, since, move |node| {
             check(node, entry, chain, mode, calling)
         })
+        .seldom_if(|name| name.starts_with("from_"))
     }))
 }

@@ -269,6 +269,8 @@ fn main() -> std::process::ExitCode {
     matrix::main(cases.map(|(name, entry, chain, mode, calling)| {
         let since = if chain == "es6" { 4 } else { 0 };
         let check = move |node: &Node| check(node, entry, chain, mode, calling);
-        Test::new(name, since, check).before(8)
+        Test::new(name, since, check)
+            .before(8)
+            .seldom_if(|name| name.starts_with("from_"))
     }))
 }

@@ -259,5 +259,5 @@ fn check_mode(node: &Node, mode: Mode, addon: &str, names: &Names) -> Result<(),
 }
 
 fn main() -> std::process::ExitCode {
-    matrix::main([Test::new("stacks", 18, check)])
+    matrix::main([Test::new("stacks", 18, check).seldom_if(|_| true)])
 }

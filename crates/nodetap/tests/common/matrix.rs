@@ -2,7 +2,8 @@
 //!
 //! `scripts/nodes.sha256` lists the versions of the matrix, the last of each line; a
 //! new release joins it by one line. `NODETAP_TEST_NODES=all` (`make test-all`) takes
-//! those of `scripts/nodes-all.sha256` too, the first of each line.
+//! those of `scripts/nodes-all.sha256` too, the first of each line, and runs every test
+//! on every version.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct Test {
     name: String,
     since: u32,
     before: u32,
+    seldom: bool,
     check: Arc<dyn Fn(&Node) + Send + Sync>,
 }
 
@@ -39,6 +41,7 @@ impl Test {
             name: name.to_owned(),
             since,
             before: u32::MAX,
+            seldom: false,
             check: Arc::new(check),
         }
     }
@@ -50,13 +53,28 @@ impl Test {
             ..self
         }
     }
+
+    /// The same, with `make test` on few versions only if it is called so.
+    pub fn seldom_if(self, is_called_so: impl Fn(&str) -> bool) -> Test {
+        Test {
+            seldom: is_called_so(&self.name),
+            ..self
+        }
+    }
+}
+
+/// Where tests run that do not run on every version each time: on one or two of each
+/// generation of V8's compilers.
+const FEW: [&str; 4] = ["0.10.", "6.", "20.", "24."];
+
+fn is_for_all_nodes() -> bool {
+    std::env::var("NODETAP_TEST_NODES").is_ok_and(|which| which == "all")
 }
 
 /// The versions to test on.
 pub fn nodes() -> Vec<Node> {
-    let all = std::env::var("NODETAP_TEST_NODES").is_ok_and(|which| which == "all");
     let mut lists = vec![include_str!("../../../../scripts/nodes.sha256")];
-    if all {
+    if is_for_all_nodes() {
         lists.push(include_str!("../../../../scripts/nodes-all.sha256"));
     }
     let version = |line: &str| {
@@ -82,11 +100,15 @@ pub fn main(tests: impl IntoIterator<Item = Test>) -> ExitCode {
         name,
         since,
         before,
+        seldom,
         check,
     } in tests
     {
-        let range = since..before;
-        for node in nodes.iter().filter(|node| range.contains(&node.major())) {
+        let runs_on = |node: &&Node| {
+            let few = || FEW.iter().any(|few| node.version.starts_with(few));
+            (since..before).contains(&node.major()) && (!seldom || is_for_all_nodes() || few())
+        };
+        for node in nodes.iter().filter(runs_on) {
             let (node, check) = (node.clone(), check.clone());
             let name = format!("node_{}::{name}", node.version);
             trials.push(Trial::test(name, move || {
