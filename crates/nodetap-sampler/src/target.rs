@@ -253,14 +253,18 @@ impl Target {
     }
 }
 
-/// Whether `pid` is no process, or one that nobody has yet taken note of having
-/// ended.
+/// Whether `pid` is no process, or one that is ending: its memory goes first, and
+/// then somebody has to take note.
 fn has_ended(pid: u32) -> bool {
+    /// `PF_EXITING` in `include/linux/sched.h`
+    const EXITING: u32 = 4;
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The name before it may hold anything.
-        Ok(stat) => stat
-            .rsplit_once(") ")
-            .is_some_and(|(_, state)| state.starts_with(['Z', 'X'])),
+        // The name before it may hold anything; the flags are the sixth field after
+        // the state.
+        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, fields)| {
+            let flags = fields.split(' ').nth(6).and_then(|it| it.parse().ok());
+            fields.starts_with(['Z', 'X']) || flags.is_some_and(|flags: u32| flags & EXITING != 0)
+        }),
         Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3),
     }
 }

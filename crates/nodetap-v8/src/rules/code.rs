@@ -185,17 +185,17 @@ fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
         };
         return Ok((kind(0x1f), kinds));
     }
-    // `CODE_KIND_LIST` (src/objects/code-kind.h): BYTECODE_HANDLER,
-    // FOR_TESTING, since 14 FOR_TESTING_JS, BUILTIN, REGEXP, WASM_FUNCTION, …
-    let builtin = if ask.version >= Version::new(14, 0) {
-        3
-    } else {
-        2
-    };
     // In 9, between baseline code and TurboFan's was TURBOPROP.
     let baseline: u32 = match ask.version.major {
         9 => 11,
         _ => ask.unsigned("CodeKindBaseline")?,
+    };
+    // `CODE_KIND_LIST` (src/objects/code-kind.h): BYTECODE_HANDLER, FOR_TESTING,
+    // BUILTIN, REGEXP, WASM_FUNCTION, …; in 14 FOR_TESTING_JS came before BUILTIN,
+    // which as in 13 is eight before BASELINE.
+    let builtin = match ask.version.major {
+        14.. => baseline.saturating_sub(8),
+        _ => 2,
     };
     let kinds = CodeKinds {
         builtin,

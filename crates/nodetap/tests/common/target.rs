@@ -75,6 +75,12 @@ impl Target {
         lines.map(|line| line.expect("read")).collect()
     }
 
+    /// Waits until the target has ended by itself.
+    pub fn wait(mut self) {
+        let status = self.child.wait().expect("wait");
+        assert!(status.success(), "{status}");
+    }
+
     /// Gives the target a line to read.
     pub fn tell(&mut self, line: &str) {
         // In one piece: it may have read a part, and ended, before the rest is written.
