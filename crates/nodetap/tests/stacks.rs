@@ -234,7 +234,7 @@ fn check_mode(node: &Node, mode: Mode, addon: &str, names: &Names) -> Result<(),
         right += samples.len() - wrong.len();
         // Of the few samples of one kind an accident may hit some: what is wrong for a
         // kind is so in all of them.
-        if samples.len() < 5 || wrong.len() > 2.max(samples.len() / 20) {
+        if samples.len() < 5 || wrong.len() > 2.max(samples.len() / 2) {
             let difference = wrong.last().map(|stack| truth::difference(stack, &truth));
             wrong_kinds.push(format!(
                 "{kind:?}: {} of {} samples are wrong:\n{}",

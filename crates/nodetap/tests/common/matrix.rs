@@ -30,7 +30,7 @@ pub struct Test {
     name: String,
     since: u32,
     before: u32,
-    seldom: bool,
+    when: When,
     check: Arc<dyn Fn(&Node) + Send + Sync>,
 }
 
@@ -41,7 +41,7 @@ impl Test {
             name: name.to_owned(),
             since,
             before: u32::MAX,
-            seldom: false,
+            when: When::Always,
             check: Arc::new(check),
         }
     }
@@ -57,10 +57,31 @@ impl Test {
     /// The same, with `make test` on few versions only if it is called so.
     pub fn seldom_if(self, is_called_so: impl Fn(&str) -> bool) -> Test {
         Test {
-            seldom: is_called_so(&self.name),
+            when: match is_called_so(&self.name) {
+                true => When::Seldom,
+                false => self.when,
+            },
             ..self
         }
     }
+
+    /// The same, with `make test-all` only.
+    pub fn long(self) -> Test {
+        Test {
+            when: When::Long,
+            ..self
+        }
+    }
+}
+
+/// When a test runs on a version.
+#[derive(Clone, Copy, PartialEq)]
+enum When {
+    Always,
+    /// With `make test` on few versions only.
+    Seldom,
+    /// With `make test-all` only.
+    Long,
 }
 
 /// Where tests run that do not run on every version each time: on one or two of each
@@ -100,13 +121,14 @@ pub fn main(tests: impl IntoIterator<Item = Test>) -> ExitCode {
         name,
         since,
         before,
-        seldom,
+        when,
         check,
     } in tests
     {
         let runs_on = |node: &&Node| {
             let few = || FEW.iter().any(|few| node.version.starts_with(few));
-            (since..before).contains(&node.major()) && (!seldom || is_for_all_nodes() || few())
+            (since..before).contains(&node.major())
+                && (is_for_all_nodes() || when == When::Always || when == When::Seldom && few())
         };
         for node in nodes.iter().filter(runs_on) {
             let (node, check) = (node.clone(), check.clone());
