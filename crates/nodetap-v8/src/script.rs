@@ -33,6 +33,11 @@ pub struct Script {
 }
 
 impl Script {
+    /// Where its source ends, in UTF-16 units; `None` where it has none.
+    pub fn end(&self) -> Option<u32> {
+        self.line_ends.last().copied()
+    }
+
     /// The line and column of the UTF-16 unit at `position`, as
     /// `Script::GetPositionInfo` (`src/objects/script.cc`) computes them.
     /// `None` where the script has no such position.

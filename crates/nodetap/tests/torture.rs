@@ -128,6 +128,10 @@ fn moved(node: &Node) {
 }
 
 fn check(node: &Node, flags: &[&str], enough: impl Fn(u64)) {
+    common::measure(|| check_once(node, flags, &enough));
+}
+
+fn check_once(node: &Node, flags: &[&str], enough: &impl Fn(u64)) {
     let _alone = common::one_at_a_time();
     let target = Target::start(&node.version, flags, "torture.js", &[]).wait_until_ready();
     let recording = record(&target, 1.5, &["-r", "4999"]);

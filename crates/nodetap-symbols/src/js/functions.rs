@@ -226,6 +226,16 @@ impl Functions {
         if heap.function_id(key.shared)? != Some(key.id) {
             return Err(Error::Unbelievable("another function by now"));
         }
+        // Of a function that nobody has any more the collector may have taken the
+        // strings already. Before Ignition every script has its source.
+        let is_in_script = match (function.start_position, script.script.end()) {
+            (Some(start), Some(end)) => start <= end,
+            (Some(_), None) => heap.layout.code.has_bytecode || script.script.is_native,
+            (None, _) => true,
+        };
+        if !is_in_script {
+            return Err(Error::Unbelievable("a function outside of its script"));
+        }
         Ok(FunctionInfo {
             id: Some(key.id),
             name: name_or_anonymous(function.name),
