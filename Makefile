@@ -14,7 +14,7 @@ BINARY := $(TARGET_DIR)/$(TRIPLE)/release/nodetap
 # Profiling another process takes root; building does not.
 ifneq ($(shell id -u),0)
 SUDO := sudo
-test: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo env NODETAP_CACHE=$(NODETAP_CACHE) NODETAP_TEST_NODES=$(NODETAP_TEST_NODES)
+test accuracy: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER = sudo env NODETAP_CACHE=$(NODETAP_CACHE) NODETAP_TEST_NODES=$(NODETAP_TEST_NODES) NODETAP_ACCURACY=$(NODETAP_ACCURACY)
 endif
 
 .DELETE_ON_ERROR:

@@ -103,7 +103,7 @@ pub struct Functions {
     /// How often reading a function has failed.
     failures: FxHashMap<FunctionKey, u32>,
     scripts: FxHashMap<(Tagged, i32), Rc<ScriptInfo>>,
-    /// How often a function was not to be read.
+    /// How often a function was tried to be read and was not to be.
     missed: u64,
 }
 
@@ -114,7 +114,6 @@ impl Functions {
             return Some(known.clone());
         }
         // The first reading may have hit it while it was being moved.
-        self.missed += 1;
         if self.is_given_up(key) {
             return None;
         }
@@ -124,12 +123,12 @@ impl Functions {
         match read {
             Ok(info) => {
                 let info = Rc::new(info);
-                self.missed -= 1;
                 self.functions.insert(key, info.clone());
                 Some(info)
             }
             Err(error) => {
                 tracing::debug!(?key, %error, "function not read");
+                self.missed += 1;
                 *self.failures.entry(key).or_default() += 1;
                 None
             }
@@ -220,7 +219,8 @@ impl Functions {
                 start: None,
             });
         };
-        let script = self.script(heap, script, key.id.script)?;
+        let at = script;
+        let script = self.script(heap, at, key.id.script)?;
         // Last: all of the above was read while the program ran. It is the
         // function of the tick if its identity is, now that it has been read.
         if heap.function_id(key.shared)? != Some(key.id) {
@@ -234,6 +234,7 @@ impl Functions {
             (None, _) => true,
         };
         if !is_in_script {
+            self.scripts.remove(&(at, key.id.script));
             return Err(Error::Unbelievable("a function outside of its script"));
         }
         Ok(FunctionInfo {

@@ -36,7 +36,8 @@ struct Counts {
 /// Adds the samples of a thread to the count, if there is one: `truth` is its stack,
 /// outermost first, and `right` of its samples had exactly that.
 pub fn note(node: &Node, recording: &Recording, tid: u32, truth: &[Truth<'_>], right: u64) {
-    let Some(path) = std::env::var_os("NODETAP_ACCURACY") else {
+    let path = std::env::var_os("NODETAP_ACCURACY");
+    let Some(path) = path.filter(|path| !path.is_empty()) else {
         return;
     };
     let mut tiers: BTreeMap<(&str, bool), Counts> = BTreeMap::new();
