@@ -10,16 +10,12 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::fmt;
-use std::fs;
-use std::process::{Command, Stdio};
-
 use common::accuracy::{self, Truth};
+use common::cpu_profile::{self, CallFrame};
 use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record};
 use common::target::Target;
-use serde::Deserialize;
+use common::truth::{CallSite, Place, TrueFrame, difference, is_true, list, true_stack};
 
 /// How V8 is made to run the chain.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,238 +67,15 @@ impl Mode {
     }
 }
 
-/// One frame of the true stack.
-#[derive(Clone, Debug, PartialEq)]
-struct TrueFrame {
-    function: String,
-    file: Option<String>,
-    line: u32,
-    column: u32,
-    /// Where its function starts, if V8 has a line for that.
-    start: Option<(u32, u32)>,
-}
-
-impl TrueFrame {
-    fn truth(&self) -> Truth<'_> {
-        Truth {
-            function: &self.function,
-            file: self.file.as_deref(),
-            line: self.line,
-            column: self.column,
-        }
-    }
-}
-
-impl fmt::Display for TrueFrame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}:{}:{} (function at {:?})",
-            self.function,
-            self.file.as_deref().unwrap_or("-"),
-            self.line,
-            self.column,
-            self.start
-        )
-    }
-}
-
-/// What must be said of where a frame was executing.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    /// Line and column: it waits for a call.
-    Exact,
-    /// The line: where on it the innermost function is when a tick falls, nobody knows.
-    Line,
-    /// The line, or nothing. While a function is entered or left, its pc may be nowhere.
-    LineOrSilent,
-}
-
-impl TrueFrame {
-    /// Whether `frame` says of this one all that is true of it.
-    fn is(&self, frame: &Frame, place: Place) -> bool {
-        frame.function == self.function
-            && frame.file == self.file
-            && frame.function_line == self.start.map(|(line, _)| line)
-            && frame.function_column == self.start.map(|(_, column)| column)
-            && match place {
-                Place::Exact => (frame.line, frame.column) == (Some(self.line), Some(self.column)),
-                Place::Line => frame.line == Some(self.line),
-                Place::LineOrSilent => frame.line.is_none_or(|line| line == self.line),
-            }
-    }
-}
-
-/// A call site as the fixture reports it, and where V8's profiler says its function is.
-#[derive(Debug, Deserialize)]
-struct CallSite {
-    file: Option<String>,
-    line: u32,
-    column: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CpuProfile {
-    nodes: Vec<ProfileNode>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ProfileNode {
-    id: u32,
-    call_frame: CallFrame,
-    #[serde(default)]
-    hit_count: u64,
-    #[serde(default)]
-    children: Vec<u32>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CallFrame {
-    function_name: String,
-    url: String,
-    /// 0-based; -1 for what is no JavaScript function.
-    line_number: i64,
-    column_number: i64,
-}
-
-impl CpuProfile {
-    /// The stack that was sampled most, outermost first.
-    fn heaviest(&self) -> Vec<CallFrame> {
-        let nodes: HashMap<u32, &ProfileNode> = self.nodes.iter().map(|n| (n.id, n)).collect();
-        let parents: HashMap<u32, u32> = self
-            .nodes
-            .iter()
-            .flat_map(|node| node.children.iter().map(|&child| (child, node.id)))
-            .collect();
-        let mut next = self.nodes.iter().max_by_key(|node| node.hit_count);
-        let mut stack = Vec::new();
-        while let Some(node) = next {
-            stack.push(node.call_frame.clone());
-            next = parents.get(&node.id).map(|parent| nodes[parent]);
-        }
-        // V8's own functions, some of which are scripts before Node.js 12.
-        stack.retain(|frame| frame.line_number >= 0 && !frame.url.starts_with("native "));
-        stack.reverse();
-        stack
-    }
-}
-
 /// What V8's CPU profiler calls the functions of the stack, outermost first.
 fn ask_profiler(node: &Node, arguments: &[&str]) -> Vec<CallFrame> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("oracle.cpuprofile");
-    let mut command = Command::new(common::node(&node.version));
-    if node.major() >= 12 {
-        command
-            .args(["--cpu-prof", "--cpu-prof-name=oracle.cpuprofile"])
-            .arg(format!("--cpu-prof-dir={}", folder.path().display()));
-    }
-    command
-        .arg(common::fixture("oracle/main.js"))
-        .args(arguments)
-        .arg("--bounded");
-    if node.major() < 12 {
-        command.arg(format!("--profile={}", file.display()));
-    }
-    let status = command
-        .stdout(Stdio::null())
-        .status()
-        .expect("cannot run node");
-    assert!(status.success(), "{status}");
-    let text = fs::read_to_string(file).expect("a profile");
-    let profile: CpuProfile = serde_json::from_str(&text).expect("a .cpuprofile");
-    profile.heaviest()
-}
-
-/// The true stack, outermost first: `sites` are innermost first. The profiler may have
-/// met functions that are called from the innermost one.
-fn true_stack(node: &Node, mut sites: Vec<CallSite>, functions: &[CallFrame]) -> Vec<TrueFrame> {
-    sites.reverse();
-    assert!(
-        sites.len() <= functions.len(),
-        "V8's profiler does not know all of its call sites"
-    );
-    let number = |n: i64| u32::try_from(n + 1).expect("a position");
-    sites
-        .into_iter()
-        .zip(functions)
-        .map(|(site, function)| {
-            let start = (number(function.line_number), number(function.column_number));
-            TrueFrame {
-                function: match function.function_name.as_str() {
-                    "" => "(anonymous)".to_owned(),
-                    name => name.to_owned(),
-                },
-                start: (!starts_before_its_lines(node, &site, start)).then_some(start),
-                file: site.file,
-                line: site.line,
-                column: site.column,
-            }
-        })
-        .collect()
-}
-
-/// Whether it is the function of a `new Function` whose lines are counted from its body
-/// on, so that it starts before the first. V8 7.8 does so, and moves the lines only when
-/// its profiler has been told of the function.
-fn starts_before_its_lines(node: &Node, site: &CallSite, start: (u32, u32)) -> bool {
-    let column = "(function anonymous".len() as u32 + 1;
-    node.major() == 12 && site.file.is_none() && start == (1, column)
-}
-
-/// How many frames, from the outermost on, are true; those of the innermost function
-/// are if `innermost` of its place is.
-fn count_true(js: &[&Frame], truth: &[TrueFrame], innermost: Place) -> usize {
-    let is_true = |(i, (frame, true_frame)): &(usize, (&&Frame, &TrueFrame))| {
-        let place = match (i + 1 == truth.len(), js.len() == truth.len()) {
-            (true, true) => innermost,
-            // The spinner, at its call: it reported from another column.
-            (true, false) => Place::Line,
-            (false, _) => Place::Exact,
-        };
-        true_frame.is(frame, place)
+    let mut arguments = arguments.to_vec();
+    arguments.push("--bounded");
+    let (_, profiles) = cpu_profile::profile(node, &[], "oracle/main.js", &arguments);
+    let [profile] = profiles.as_slice() else {
+        panic!("{} profiles of one thread", profiles.len());
     };
-    js.iter().zip(truth).enumerate().take_while(is_true).count()
-}
-
-/// Whether the JavaScript frames of a sample are the true stack. The function that the
-/// spinner calls may be on top of it: all of that one is on the line where it starts.
-fn is_true(stack: &[&Frame], truth: &[TrueFrame], callee: Option<&str>, innermost: Place) -> bool {
-    let js: Vec<&Frame> = stack.iter().copied().filter(|f| f.is_js()).collect();
-    let right = count_true(&js, truth, innermost) == truth.len();
-    match js[truth.len().min(js.len())..] {
-        [] => right,
-        [top] if callee == Some(top.function.as_str()) => {
-            let silent = top.line.is_none() && innermost == Place::LineOrSilent;
-            right && (silent || top.line.is_some() && top.line == top.function_line)
-        }
-        _ => false,
-    }
-}
-
-fn list<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> String {
-    frames.into_iter().map(|f| format!("    {f}\n")).collect()
-}
-
-/// The frames of a wrong stack beside the true ones, from the first that is wrong on.
-fn difference(stack: &[&Frame], truth: &[TrueFrame]) -> String {
-    let js: Vec<&Frame> = stack.iter().copied().filter(|f| f.is_js()).collect();
-    let same = count_true(&js, truth, Place::LineOrSilent);
-    let wanted: String = truth[same..]
-        .iter()
-        .take(6)
-        .map(|frame| format!("    {frame}\n"))
-        .collect();
-    format!(
-        "  the outermost {same} of {} JavaScript frames are right ({} in the sample); then\n  true:\n{wanted}  recorded:\n{}  the whole top of the stack:\n{}",
-        truth.len(),
-        js.len(),
-        list(js[same..].iter().take(6).copied()),
-        list(stack.iter().rev().take(4).copied()),
-    )
+    profile.heaviest()
 }
 
 /// Records the fixture and compares every sample of its main thread with the truth.

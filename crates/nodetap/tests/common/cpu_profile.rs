@@ -78,7 +78,8 @@ impl CpuProfile {
                 stack.push(&nodes[&id].call_frame);
                 next = parents.get(&id).copied();
             }
-            stack.retain(|frame| frame.line_number >= 0);
+            // V8's own functions, some of which are scripts before Node.js 12.
+            stack.retain(|frame| frame.line_number >= 0 && !frame.url.starts_with("native "));
             stack.reverse();
             stack
         };

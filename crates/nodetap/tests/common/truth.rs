@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::accuracy::Truth;
 use super::cpu_profile::CallFrame;
 use super::matrix::Node;
 use super::recording::Frame;
@@ -46,6 +47,16 @@ pub enum Place {
 }
 
 impl TrueFrame {
+    /// As it is counted.
+    pub fn truth(&self) -> Truth<'_> {
+        Truth {
+            function: &self.function,
+            file: self.file.as_deref(),
+            line: self.line,
+            column: self.column,
+        }
+    }
+
     /// Whether `frame` says of this one all that is true of it.
     pub fn is(&self, frame: &Frame, place: Place) -> bool {
         frame.function == self.function
