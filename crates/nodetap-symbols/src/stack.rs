@@ -135,8 +135,7 @@ impl StackNames {
         // long as it has not called, its interpreted frame's slot is behind.
         if let Some((first, others)) = callers.split_first()
             && let Place::Handler(_) = self.place(context.target, context.native, top.pc)
-            && let Place::Interpreter =
-                self.place(context.target, context.native, first.pc.wrapping_sub(1))
+            && let Place::Interpreter = self.return_place(context.target, context.native, first.pc)
             && let Some(handler) = self.running_handler(context.target, top.pc)
             && let Some(offset) =
                 self.interpreter
@@ -203,7 +202,7 @@ impl StackNames {
             ..FrameRecord::default()
         };
         let before = pc.wrapping_sub(1);
-        let (record, generation) = match self.place(context.target, context.native, before) {
+        let (record, generation) = match self.return_place(context.target, context.native, pc) {
             Place::Handler(_) | Place::Builtin(_) | Place::Native => (FrameRecord::default(), 0),
             Place::Interpreter => {
                 let slots = FrameRecord {
@@ -250,8 +249,7 @@ impl StackNames {
         pc: u64,
         frames: &mut Vec<Frame>,
     ) {
-        // The call may be the last instruction of its function.
-        match self.place(target, native, pc.wrapping_sub(1)) {
+        match self.return_place(target, native, pc) {
             Place::Interpreter if Tagged(record.context).is_heap_object() => {
                 frames.push(self.js.interpreted(target, record, slot_offset(record)));
             }
@@ -465,7 +463,36 @@ impl StackNames {
         builtin_place(target, pc).unwrap_or(Place::Native)
     }
 
-    /// The same for a `pc` in no file: before V8 7 builtins and handlers are on
+    /// What the return address `pc` is in. The call may be the last instruction of its
+    /// function; but frames that the deoptimizer made go on at the very first one of a
+    /// builtin (`Deoptimizer::DoComputeUnoptimizedFrame` and `…BuiltinContinuation` in
+    /// `src/deoptimizer/deoptimizer.cc`).
+    fn return_place<'a>(
+        &mut self,
+        target: &'a Target,
+        native: &mut dyn NativeCode,
+        pc: u64,
+    ) -> Place<'a> {
+        let before = self.place(target, native, pc.wrapping_sub(1));
+        let may_be_first = match before {
+            Place::Handler(_) | Place::Builtin(_) => true,
+            // Before V8 7 builtins are on the heap, among all other code.
+            Place::Compiled => target.layout.code.builtin_index.is_some(),
+            Place::Interpreter | Place::Native => false,
+        };
+        if may_be_first {
+            match self.place(target, native, pc) {
+                Place::Interpreter => return Place::Interpreter,
+                Place::Builtin(name) if name.starts_with("ContinueTo") => {
+                    return Place::Builtin(name);
+                }
+                _ => {}
+            }
+        }
+        before
+    }
+
+    /// The same as [`place`](Self::place) for a `pc` in no file: before V8 7 builtins and handlers are on
     /// the heap, too.
     fn place_on_heap<'a>(&mut self, target: &'a Target, pc: u64) -> Place<'a> {
         if target.layout.code.builtin_index.is_none() {

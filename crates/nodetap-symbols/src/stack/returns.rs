@@ -55,7 +55,7 @@ impl StackNames {
         own: Option<FunctionId>,
         pc: u64,
     ) -> bool {
-        match self.place(target, native, pc.wrapping_sub(1)) {
+        match self.return_place(target, native, pc) {
             Place::Interpreter => true,
             Place::Compiled => self.js.function_compiled_at(target, record, pc) == Some(own),
             _ => false,

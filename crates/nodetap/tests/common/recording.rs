@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -135,6 +135,29 @@ pub fn start(target: &Target, seconds: f64, options: &[&str]) -> Running {
 }
 
 impl Running {
+    /// Waits until samples are taken: what the target does from now on is recorded.
+    pub fn wait_until_sampling(self) -> Self {
+        let folder = format!("/proc/{}/fd", self.nodetap.id());
+        let is_clock = |entry: fs::DirEntry| {
+            let file = fs::read_link(entry.path());
+            let clocks = ["anon_inode:bpf_link", "anon_inode:[perf_event]"];
+            file.is_ok_and(|file| clocks.iter().any(|clock| file.as_os_str() == *clock))
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Read by nobody else: an entry may be gone when it is looked at.
+        while !fs::read_dir(&folder)
+            .expect("nodetap runs")
+            .flatten()
+            .any(is_clock)
+        {
+            assert!(Instant::now() < deadline, "nodetap does not begin");
+            thread::sleep(Duration::from_millis(10));
+        }
+        // The clocks of the other CPUs are next.
+        thread::sleep(Duration::from_millis(200));
+        self
+    }
+
     /// Waits for the recording's end and reads it.
     pub fn finish(self) -> Recording {
         let output = self.nodetap.wait_with_output().expect("wait");
