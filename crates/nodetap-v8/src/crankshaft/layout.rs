@@ -1,7 +1,7 @@
 //! Where code of these versions keeps what describes it, and how that is
 //! written.
 
-use super::relocation::RelocationFormat;
+use super::relocation::{MODES_5_0, MODES_5_1, RelocationFormat};
 use super::translation::TranslationFormat;
 use crate::version::Version;
 
@@ -100,8 +100,11 @@ impl CrankshaftLayout {
                 entry_count: None,
                 first_entry: 8,
             },
-            (5, 1) => CrankshaftLayout {
-                relocation: RelocationFormat::Modes,
+            (5, 0 | 1) => CrankshaftLayout {
+                relocation: RelocationFormat::Modes(match version.minor {
+                    0 => &MODES_5_0,
+                    _ => &MODES_5_1,
+                }),
                 optimized_positions: true,
                 translation,
                 flags1: 68,

@@ -16,9 +16,48 @@ pub enum RelocationFormat {
     /// V8 3.28 and 4.5: long records have a tag of four bits, positions far
     /// from each other are records of their own behind a jump of the pc.
     Tags,
-    /// V8 5.1: long records have a mode of six bits.
-    Modes,
+    /// V8 5.0 and 5.1: long records have a mode of six bits.
+    Modes(&'static Modes),
 }
+
+/// Values of `RelocInfo::Mode` (`src/assembler.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Modes {
+    pub code_target_with_id: u8,
+    pub comment: u8,
+    pub position: u8,
+    pub statement_position: u8,
+    pub const_pool: u8,
+    pub veneer_pool: u8,
+    pub pc_jump: u8,
+    /// How many there are.
+    pub count: u8,
+}
+
+/// V8 5.0.
+pub const MODES_5_0: Modes = Modes {
+    code_target_with_id: 1,
+    comment: 6,
+    position: 7,
+    statement_position: 8,
+    const_pool: 16,
+    veneer_pool: 17,
+    pc_jump: 19,
+    count: 20,
+};
+
+/// V8 5.1, which has two more: for the memory of WebAssembly and for a debugger.
+pub const MODES_5_1: Modes = Modes {
+    code_target_with_id: 1,
+    comment: 7,
+    position: 8,
+    statement_position: 9,
+    const_pool: 18,
+    veneer_pool: 19,
+    pc_jump: 21,
+    count: 22,
+};
 
 /// From where on in the code a place in the script holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,18 +91,6 @@ const POOL: u8 = 13;
 /// `kVariableLengthPCJumpTopTag`
 const LONG_JUMP: u8 = 1;
 
-/// Values of `RelocInfo::Mode` in `src/assembler.h` of 5.1.
-mod mode {
-    pub const CODE_TARGET_WITH_ID: u8 = 1;
-    pub const COMMENT: u8 = 7;
-    pub const POSITION: u8 = 8;
-    pub const STATEMENT_POSITION: u8 = 9;
-    pub const CONST_POOL: u8 = 18;
-    pub const VENEER_POOL: u8 = 19;
-    pub const PC_JUMP: u8 = 21;
-    pub const COUNT: u8 = 22;
-}
-
 /// The source positions of a piece of code of `code_size` bytes, by its
 /// relocation information, ordered by pc. `None` where that does not decode
 /// to its end, or speaks of places outside the code.
@@ -81,7 +108,7 @@ pub fn positions(
     };
     while !reader.bytes.is_empty() {
         match format {
-            RelocationFormat::Modes => reader.record_with_mode()?,
+            RelocationFormat::Modes(modes) => reader.record_with_mode(modes)?,
             _ => reader.record_with_tags(format)?,
         }
     }
@@ -208,26 +235,31 @@ impl Reader<'_> {
         }
     }
 
-    fn record_with_mode(&mut self) -> Option<()> {
+    fn record_with_mode(&mut self, modes: &Modes) -> Option<()> {
         let first = self.byte()?;
         if self.short(first)? {
             return Some(());
         }
         let mode = first >> TAG_BITS;
-        if mode == mode::PC_JUMP {
+        if mode == modes.pc_jump {
             return self.long_jump();
         }
         let delta = self.byte()?;
         self.advance(u32::from(delta))?;
-        match mode {
-            mode::CODE_TARGET_WITH_ID | mode::CONST_POOL | mode::VENEER_POOL => self.skip(4),
-            mode::COMMENT => self.skip(8),
-            mode::POSITION | mode::STATEMENT_POSITION => {
-                let delta = self.int()?;
-                self.found(delta, mode == mode::STATEMENT_POSITION)
-            }
-            mode::COUNT.. => None,
-            _ => Some(()),
+        let is = |of: &[u8]| of.contains(&mode);
+        if is(&[modes.position, modes.statement_position]) {
+            let delta = self.int()?;
+            self.found(delta, mode == modes.statement_position)
+        } else if is(&[
+            modes.code_target_with_id,
+            modes.const_pool,
+            modes.veneer_pool,
+        ]) {
+            self.skip(4)
+        } else if mode == modes.comment {
+            self.skip(8)
+        } else {
+            (mode < modes.count).then_some(())
         }
     }
 }
@@ -251,10 +283,11 @@ mod tests {
         }
     }
 
-    const ALL: [RelocationFormat; 3] = [
+    const ALL: [RelocationFormat; 4] = [
         RelocationFormat::SharedPoolTag,
         RelocationFormat::Tags,
-        RelocationFormat::Modes,
+        RelocationFormat::Modes(&MODES_5_0),
+        RelocationFormat::Modes(&MODES_5_1),
     ];
 
     #[test]
@@ -318,26 +351,29 @@ mod tests {
     }
 
     #[test]
-    fn long_records_have_a_mode_in_5_1() {
+    fn long_records_have_a_mode_since_5_0() {
         let long = |mode: u8| mode << 2 | 3;
-        let bytes = backwards(&[
-            &[long(mode::PC_JUMP), 1 << 1 | 1],
-            &[long(mode::STATEMENT_POSITION), 6],
-            &1000_i32.to_le_bytes(),
-            &[long(mode::COMMENT), 10, 1, 2, 3, 4, 5, 6, 7, 8],
-            &[long(mode::CODE_TARGET_WITH_ID), 0, 1, 2, 3, 4],
-            &[long(mode::POSITION), 2],
-            &(-900_i32).to_le_bytes(),
-            // An external reference.
-            &[long(14), 3],
-            &[2, 2 << 2 | 1],
-        ]);
-        assert_eq!(
-            positions(&bytes, RelocationFormat::Modes, 1000).unwrap(),
-            [at(70, 1000, true), at(82, 100, false), at(85, 102, false)]
-        );
-        let unknown = backwards(&[&[long(mode::COUNT), 0]]);
-        assert_eq!(positions(&unknown, RelocationFormat::Modes, 1000), None);
+        for modes in [&MODES_5_0, &MODES_5_1] {
+            let bytes = backwards(&[
+                &[long(modes.pc_jump), 1 << 1 | 1],
+                &[long(modes.statement_position), 6],
+                &1000_i32.to_le_bytes(),
+                &[long(modes.comment), 10, 1, 2, 3, 4, 5, 6, 7, 8],
+                &[long(modes.code_target_with_id), 0, 1, 2, 3, 4],
+                &[long(modes.position), 2],
+                &(-900_i32).to_le_bytes(),
+                // An internal reference.
+                &[long(15), 3],
+                &[2, 2 << 2 | 1],
+            ]);
+            let format = RelocationFormat::Modes(modes);
+            assert_eq!(
+                positions(&bytes, format, 1000).unwrap(),
+                [at(70, 1000, true), at(82, 100, false), at(85, 102, false)]
+            );
+            let unknown = backwards(&[&[long(modes.count), 0]]);
+            assert_eq!(positions(&unknown, format, 1000), None);
+        }
     }
 
     #[test]

@@ -61,6 +61,11 @@ const V4_5: TranslationFormat = TranslationFormat {
     interpreted_frame: None,
 };
 
+const V5_0: TranslationFormat = TranslationFormat {
+    operands: b"2332112111111111111111",
+    interpreted_frame: Some(2),
+};
+
 const V5_1: TranslationFormat = TranslationFormat {
     operands: b"23321121111111111111111",
     interpreted_frame: Some(2),
@@ -73,6 +78,7 @@ impl TranslationFormat {
             (3, 14) => Some(&V3_14),
             (3, 28) => Some(&V3_28),
             (4, 5) => Some(&V4_5),
+            (5, 0) => Some(&V5_0),
             (5, 1) => Some(&V5_1),
             _ => None,
         }

@@ -12,11 +12,12 @@ use crate::layout::{
 };
 use crate::version::Version;
 
-/// Node.js 0.10, 0.12, 4 and 6.
-pub(super) const KNOWN: [Version; 4] = [
+/// Node.js 0.10, 0.12, 4 and 6, which began with V8 5.0.
+pub(super) const KNOWN: [Version; 5] = [
     Version::new(3, 14),
     Version::new(3, 28),
     Version::new(4, 5),
+    Version::new(5, 0),
     Version::new(5, 1),
 ];
 
@@ -157,8 +158,10 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         gc_metadata + 8
     };
     // `Code::KindField` and `CODE_KIND_LIST`
-    let (kind_shift, kind_bits, stubs) = if ask.version >= Version::new(5, 0) {
+    let (kind_shift, kind_bits, stubs) = if ask.version >= Version::new(5, 1) {
         (6, 5, &STUBS_5_1[..])
+    } else if ask.version >= Version::new(5, 0) {
+        (6, 5, &STUBS_5_0[..])
     } else if ask.version >= Version::new(3, 20) {
         (7, 4, &STUBS_4_5[..])
     } else {
@@ -225,6 +228,24 @@ const STUBS_4_5: [&str; 15] = [
     "(handler)",
     "(builtin)",
     REGEXP,
+    "LoadIC",
+    "KeyedLoadIC",
+    "CallIC",
+    "StoreIC",
+    "KeyedStoreIC",
+    "BinaryOpIC",
+    "CompareIC",
+    "CompareNilIC",
+    "ToBooleanIC",
+];
+const STUBS_5_0: [&str; 16] = [
+    "",
+    "",
+    "(stub)",
+    "(handler)",
+    "(builtin)",
+    REGEXP,
+    "(wasm function)",
     "LoadIC",
     "KeyedLoadIC",
     "CallIC",
