@@ -53,6 +53,9 @@ impl Heap<'_> {
     /// # Errors
     /// Where it has none, or that cannot be read.
     pub fn newest_code(&self, shared: Tagged) -> Result<Tagged, Error> {
+        if let Some(code) = self.layout.shared.code {
+            return self.tagged(shared.field(code)?);
+        }
         let data = self.tagged(shared.field(self.layout.shared.function_data)?)?;
         if Some(self.instance_type(data)?) == self.layout.types.baseline_data {
             return self.tagged(data.field(BASELINE_DATA_CODE)?);

@@ -201,10 +201,22 @@ impl Heap<'_> {
         {
             code.kind = CodeKind::Builtin(self.memory.u32(object.field(offset)?)?);
         }
+        if code.kind == CodeKind::Crankshaft && self.is_of_bytecode(&code)? {
+            code.kind = CodeKind::Turbofan;
+        }
         if code.kind == CodeKind::Baseline && !layout.has_bytecode {
             code.data = self.bytecode_in(&code)?;
         }
         Ok(code)
+    }
+
+    /// Whether TurboFan made the optimized `code`, where it does so of bytecode
+    /// and Crankshaft makes the other.
+    fn is_of_bytecode(&self, code: &Code) -> Result<bool, Error> {
+        match &self.layout.code.crankshaft {
+            Some(layout) if layout.turbofan_of_bytecode => self.is_turbofanned(code),
+            _ => Ok(false),
+        }
     }
 
     /// The `BytecodeArray` that the instructions of baseline code name: the
@@ -257,13 +269,16 @@ impl Heap<'_> {
         Ok(source_position::decode(&table, self.layout.position_format))
     }
 
-    /// The source positions of code from before Ignition, by offset from its
-    /// start.
+    /// The source positions of full-codegen's code and Crankshaft's, by offset
+    /// from its start.
     ///
     /// # Errors
     /// Where they cannot be read.
     pub fn relocated_positions(&self, code: &Code) -> Result<Vec<CodePosition>, Error> {
-        let format = self.crankshaft()?.relocation;
+        let Some(format) = self.crankshaft()?.relocation else {
+            let entries = self.code_positions(code)?;
+            return Ok(relocation::in_order(&entries));
+        };
         let info = self.byte_array(code.table)?;
         relocation::positions(&info, format, code.size).ok_or(Error::Unbelievable(
             "relocation information that does not decode",

@@ -82,6 +82,14 @@ impl DeoptimizationData {
         self.format?.frames(&self.translations, index as usize)
     }
 
+    /// The function that the code's own frame is of, as the entries tell it.
+    fn outermost(&self) -> Option<Tagged> {
+        match self.frames(0)?.first()? {
+            TranslatedFrame::Function { shared, .. } => self.literal(*shared),
+            _ => None,
+        }
+    }
+
     /// The entry whose exit contains the byte at `offset` of the code.
     pub fn exit_at(&self, offset: u32) -> Option<u32> {
         let entry = offset.checked_sub(self.exit_start?)? / self.exit_size?;
@@ -155,11 +163,6 @@ impl Heap<'_> {
             // `SharedFunctionInfoWrapper.shared_info`
             shared = self.tagged(shared.field(8)?)?;
         }
-        self.expect(
-            shared,
-            self.layout.types.shared_function_info,
-            "a SharedFunctionInfo",
-        )?;
         let positions = self.byte_array(element(indices.inlining_positions)?)?;
         // A `PodArray<InliningPosition>`: a 64-bit position, a 32-bit index,
         // 32 bits of padding (`src/codegen/source-position.h`).
@@ -178,11 +181,11 @@ impl Heap<'_> {
             let count = count.to_smi().ok_or(Error::NotASmi(count.0))?;
             u32::try_from(count).map_err(|_| Error::Unbelievable("a negative count"))
         };
-        // An entry: its bytecode offset, its translation, its pc.
+        // An entry: its bytecode offset, its translation, …, its pc.
         let entries = data
             .get(indices.first_entry as usize..)
             .unwrap_or_default()
-            .chunks_exact(3)
+            .chunks_exact(indices.entry_size.max(2) as usize)
             .map(|entry| {
                 entry[1]
                     .to_smi()
@@ -197,7 +200,7 @@ impl Heap<'_> {
         {
             return Err(Error::Unbelievable("entries that do not add up"));
         }
-        Ok(DeoptimizationData {
+        let mut data = DeoptimizationData {
             shared,
             inlining_positions,
             literals: self.elements(element(indices.literal_array)?)?,
@@ -210,7 +213,21 @@ impl Heap<'_> {
             exit_start: known_count(indices.exit_start)?,
             // -1 where the code is not for on-stack replacement.
             osr_entry: count(indices.osr_pc_offset).ok(),
-        })
+        };
+        // Before 6.2 it is gone when the code is given up
+        // (`Deoptimizer::PatchCodeForDeoptimization` in
+        // src/x64/deoptimizer-x64.cc).
+        if shared.to_smi() == Some(0)
+            && let Some(outermost) = data.outermost()
+        {
+            data.shared = outermost;
+        }
+        self.expect(
+            data.shared,
+            self.layout.types.shared_function_info,
+            "a SharedFunctionInfo",
+        )?;
+        Ok(data)
     }
 
     /// The literal at `index` of the deoptimization data of `code`, where it

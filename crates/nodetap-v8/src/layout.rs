@@ -116,6 +116,8 @@ pub struct StringTags {
 pub struct SharedLayout {
     /// `trusted_function_data` where there is one, else `function_data`.
     pub function_data: u32,
+    /// Where full-codegen's code is, in versions that have it.
+    pub code: Option<u32>,
     /// Where a builtin's function has the builtin's number, a Smi.
     pub builtin_id: u32,
     pub name_or_scope_info: u32,
@@ -238,6 +240,9 @@ pub struct CodeLayout {
     /// Baseline code's bytecode offset table, other code's source positions;
     /// before Ignition the relocation information.
     pub position_table: u32,
+    /// Whether optimized code may have positions of its calls alone: then there is
+    /// none at its start.
+    pub positions_of_calls: bool,
     /// Whether baseline code has its `BytecodeArray` in place of
     /// deoptimization data; else only its instructions name it.
     pub has_bytecode: bool,
@@ -249,7 +254,7 @@ pub struct CodeLayout {
     pub deoptimization: DeoptimizationLayout,
     /// `None` where this version's tables are not known.
     pub safepoints: Option<SafepointLayout>,
-    /// Before Ignition: what differs there.
+    /// Where there are full-codegen and Crankshaft: what differs there.
     pub crankshaft: Option<CrankshaftLayout>,
 }
 
@@ -291,6 +296,8 @@ pub enum SafepointFormat {
         /// Where they start in code of Maglev's.
         maglev_header: u32,
     },
+    /// As Crankshaft's: two numbers of each entry.
+    Pairs,
     /// The number of entries, the size of each one's bits, then of each entry
     /// three 32-bit numbers; -1 says that there is none.
     Words {
@@ -343,8 +350,10 @@ pub struct DeoptimizationLayout {
     pub exit_start: Option<u32>,
     pub eager_count: Option<u32>,
     pub lazy_count: Option<u32>,
-    /// The first element of the first entry; an entry has three.
+    /// The first element of the first entry.
     pub first_entry: u32,
+    /// Elements of an entry; the second is where its translation begins.
+    pub entry_size: u32,
     /// Bytes of machine code of an exit, where all have as many.
     pub exit_size: Option<u32>,
     /// How translations are written; `None` where this version's opcodes are

@@ -4,6 +4,7 @@
 //! They stand right behind the instructions, first of their metadata.
 
 use crate::code::{Code, CodeKind};
+use crate::crankshaft::safepoints;
 use crate::heap::{Error, Heap};
 use crate::layout::{SafepointFormat, SafepointPlace};
 
@@ -52,6 +53,7 @@ impl Heap<'_> {
             .memory
             .bytes(code.start + u64::from(start), size as usize)?;
         let points = match layout.format {
+            SafepointFormat::Pairs => pairs(&table),
             SafepointFormat::Words { index } => words(&table, index),
             SafepointFormat::Packed {
                 length,
@@ -64,6 +66,19 @@ impl Heap<'_> {
         };
         points.ok_or(Error::Unbelievable("no safepoint table"))
     }
+}
+
+/// A table of two words an entry.
+fn pairs(table: &[u8]) -> Option<Vec<Safepoint>> {
+    let calls = safepoints::decode(table)?;
+    let found = calls.into_iter().filter_map(|call| {
+        Some(Safepoint {
+            pc: call.pc,
+            entry: call.entry?,
+            trampoline: None,
+        })
+    });
+    Some(found.collect())
 }
 
 /// A table of three words an entry: pc, deoptimization index (in the bits of

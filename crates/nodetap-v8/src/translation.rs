@@ -72,6 +72,22 @@ pub struct TranslationFormat {
     match_previous: Option<u8>,
 }
 
+/// `Translation::NumberOfOperandsFor` in `src/deoptimizer.cc` of 5.8, where a
+/// function is in its bytecode; there are other frames of those that are not.
+const V5_8: TranslationFormat = TranslationFormat {
+    operands: b"2333112111111111111111111",
+    packed_opcodes: true,
+    low_continuation: true,
+    begin: &[0],
+    lookback: false,
+    function: &[2],
+    bytecode_array: false,
+    builtin: &[],
+    other: &[3, 4, 5, 6, 7, 8],
+    literal: 24,
+    match_previous: None,
+};
+
 /// `Translation::NumberOfOperandsFor` in `src/deoptimizer.cc` of 6.2.
 const V6_2: TranslationFormat = TranslationFormat {
     operands: b"2333311211111111111111111",
@@ -184,6 +200,7 @@ impl TranslationFormat {
     /// numbered anew in nearly every version, so none is taken for another.
     pub fn of(version: Version) -> Option<&'static TranslationFormat> {
         match (version.major, version.minor) {
+            (5, 8) => Some(&V5_8),
             (6, 2) => Some(&V6_2),
             (6, 7..) | (7, 0) => Some(&V6_8),
             (7, 8) | (8, 1) | (8, 4) => Some(&V8),

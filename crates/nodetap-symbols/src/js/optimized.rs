@@ -37,6 +37,8 @@ const MAX_JUMPS_BACK: u32 = 64;
 pub struct OptimizedCode {
     /// Source positions by offset; empty where V8 wrote none.
     positions: Vec<Entry>,
+    /// Whether these are of calls alone, and say nothing of what is between.
+    of_calls: bool,
     data: DeoptimizationData,
     functions: KnownFunctions,
     safepoints: Vec<Safepoint>,
@@ -63,8 +65,13 @@ impl OptimizedCode {
                 named.insert(shared, function);
             }
         }
+        let positions = heap.code_positions(code)?;
+        let has_start = positions
+            .first()
+            .is_some_and(|first| first.code_offset == 0);
         Ok(OptimizedCode {
-            positions: heap.code_positions(code)?,
+            of_calls: heap.layout.code.positions_of_calls && !has_start,
+            positions,
             functions: named,
             safepoints: heap.safepoints(code).unwrap_or_else(|error| {
                 tracing::debug!(?code, %error, "safepoints not read");
@@ -157,6 +164,9 @@ impl OptimizedCode {
         instructions: &[u8],
         at: u32,
     ) -> Option<Vec<ActiveFunction>> {
+        if self.of_calls {
+            return None;
+        }
         let flow = self.flow.get_or_init(|| self.follow(instructions));
         if self.positions.is_empty() {
             let calls = self.safepoints.iter().map(|point| (point.pc, point.entry));

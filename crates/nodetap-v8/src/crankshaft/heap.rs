@@ -206,8 +206,9 @@ impl Heap<'_> {
     /// # Errors
     /// Where it has none.
     pub fn unoptimized_code(&self, shared: Tagged) -> Result<Code, Error> {
-        let code = self.tagged(shared.field(self.layout.shared.function_data)?)?;
-        let code = self.code(code)?;
+        let code = self.layout.shared.code;
+        let code = code.ok_or(Error::Unbelievable("no code of full-codegen's"))?;
+        let code = self.code(self.tagged(shared.field(code)?)?)?;
         if code.kind != CodeKind::Unoptimized {
             return Err(Error::Unbelievable("no code of full-codegen's"));
         }
@@ -224,13 +225,13 @@ impl Heap<'_> {
         BailoutPoints::decode(&elements).ok_or(Error::Unbelievable("no bailout points"))
     }
 
-    /// What differs between the versions before Ignition.
+    /// What differs between the versions that have full-codegen and Crankshaft.
     ///
     /// # Errors
     /// Where this is none of them.
     pub fn crankshaft(&self) -> Result<&CrankshaftLayout, Error> {
         let layout = self.layout.code.crankshaft.as_ref();
-        layout.ok_or(Error::Unbelievable("no code of before Ignition"))
+        layout.ok_or(Error::Unbelievable("no code of full-codegen's"))
     }
 }
 

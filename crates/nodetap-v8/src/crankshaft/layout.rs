@@ -5,11 +5,12 @@ use super::relocation::{MODES_5_0, MODES_5_1, RelocationFormat};
 use super::translation::TranslationFormat;
 use crate::version::Version;
 
-/// What differs between the versions before Ignition.
+/// What differs between the versions that have full-codegen and Crankshaft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrankshaftLayout {
-    /// How `Code.relocation_info` is written.
-    pub relocation: RelocationFormat,
+    /// How `Code.relocation_info` is written; `None` where source positions have
+    /// a table of their own.
+    pub relocation: Option<RelocationFormat>,
     /// Whether Crankshaft writes the position of every expression beside its
     /// code (`LCodeGenBase::GenerateBody` in `src/lithium-codegen.cc`), and not
     /// of calls alone.
@@ -26,6 +27,9 @@ pub struct CrankshaftLayout {
     pub safepoint_bits: u32,
     /// `kIsTurbofannedBit` of `flags1`; `None` where there is no TurboFan.
     pub turbofanned_bit: Option<u32>,
+    /// Whether TurboFan compiles bytecode, and is told by that; else it compiles
+    /// syntax trees, as Crankshaft does.
+    pub turbofan_of_bytecode: bool,
     /// Indices in a `DeoptimizationInputData` array: the translations,
     pub translations: usize,
     /// the number of inlined functions, which are the first literals,
@@ -49,7 +53,7 @@ impl CrankshaftLayout {
         let translation = TranslationFormat::of(version)?;
         Some(match (version.major, version.minor) {
             (3, 14) => CrankshaftLayout {
-                relocation: RelocationFormat::SharedPoolTag,
+                relocation: Some(RelocationFormat::SharedPoolTag),
                 optimized_positions: false,
                 translation,
                 flags1: 60,
@@ -58,6 +62,7 @@ impl CrankshaftLayout {
                 safepoint_shift: 6,
                 safepoint_bits: 26,
                 turbofanned_bit: None,
+                turbofan_of_bytecode: false,
                 translations: 0,
                 inlined_functions: 1,
                 literals: 2,
@@ -67,7 +72,7 @@ impl CrankshaftLayout {
                 first_entry: 5,
             },
             (3, 28) => CrankshaftLayout {
-                relocation: RelocationFormat::Tags,
+                relocation: Some(RelocationFormat::Tags),
                 optimized_positions: true,
                 translation,
                 flags1: 68,
@@ -75,6 +80,7 @@ impl CrankshaftLayout {
                 safepoint_shift: 1,
                 safepoint_bits: 24,
                 turbofanned_bit: Some(28),
+                turbofan_of_bytecode: false,
                 translations: 2,
                 inlined_functions: 3,
                 literals: 4,
@@ -84,7 +90,7 @@ impl CrankshaftLayout {
                 first_entry: 9,
             },
             (4, 5) => CrankshaftLayout {
-                relocation: RelocationFormat::Tags,
+                relocation: Some(RelocationFormat::Tags),
                 optimized_positions: true,
                 translation,
                 flags1: 68,
@@ -92,6 +98,7 @@ impl CrankshaftLayout {
                 safepoint_shift: 1,
                 safepoint_bits: 24,
                 turbofanned_bit: Some(26),
+                turbofan_of_bytecode: false,
                 translations: 0,
                 inlined_functions: 1,
                 literals: 2,
@@ -101,10 +108,10 @@ impl CrankshaftLayout {
                 first_entry: 8,
             },
             (5, 0 | 1) => CrankshaftLayout {
-                relocation: RelocationFormat::Modes(match version.minor {
+                relocation: Some(RelocationFormat::Modes(match version.minor {
                     0 => &MODES_5_0,
                     _ => &MODES_5_1,
-                }),
+                })),
                 optimized_positions: true,
                 translation,
                 flags1: 68,
@@ -112,6 +119,7 @@ impl CrankshaftLayout {
                 safepoint_shift: 1,
                 safepoint_bits: 30,
                 turbofanned_bit: Some(25),
+                turbofan_of_bytecode: false,
                 translations: 0,
                 inlined_functions: 1,
                 literals: 2,
@@ -119,6 +127,25 @@ impl CrankshaftLayout {
                 shared_function_info: Some(6),
                 entry_count: None,
                 first_entry: 8,
+            },
+            (5, 8) => CrankshaftLayout {
+                relocation: None,
+                optimized_positions: true,
+                translation,
+                flags1: 76,
+                flags2: 80,
+                safepoint_shift: 1,
+                safepoint_bits: 30,
+                turbofanned_bit: Some(25),
+                turbofan_of_bytecode: true,
+                translations: 0,
+                inlined_functions: 1,
+                literals: 2,
+                osr_pc_offset: 4,
+                shared_function_info: Some(6),
+                entry_count: None,
+                // After the cache of weak cells and the inlining positions.
+                first_entry: 9,
             },
             _ => return None,
         })

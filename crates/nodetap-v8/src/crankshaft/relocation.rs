@@ -7,6 +7,8 @@
 //! one byte, or several: how far its pc is from that of the record before, its
 //! mode, and for some modes a number.
 
+use crate::source_position::Entry;
+
 /// How relocation information is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelocationFormat {
@@ -113,6 +115,34 @@ pub fn positions(
         }
     }
     Some(reader.found)
+}
+
+/// The same of the entries of a source position table, which stand in the order
+/// of the code. The last one of several at a place counts
+/// (`AbstractCode::SourcePosition` in `src/objects.cc` of 5.8).
+pub fn in_order(entries: &[Entry]) -> Vec<CodePosition> {
+    let mut found: Vec<CodePosition> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (Ok(pc_offset), Some(position)) = (
+            u32::try_from(entry.code_offset),
+            entry.position.script_offset,
+        ) else {
+            continue;
+        };
+        if found.last().is_some_and(|last| last.pc_offset == pc_offset) {
+            found.pop();
+        }
+        // As relocation information: where it is another one.
+        if found.last().is_some_and(|last| last.position == position) {
+            continue;
+        }
+        found.push(CodePosition {
+            pc_offset,
+            position,
+            is_statement: false,
+        });
+    }
+    found
 }
 
 /// The position of the instruction before `pc_offset`: of the call that
@@ -374,6 +404,27 @@ mod tests {
             let unknown = backwards(&[&[long(modes.count), 0]]);
             assert_eq!(positions(&unknown, format, 1000), None);
         }
+    }
+
+    #[test]
+    fn of_a_table_the_last_entry_at_a_place_counts() {
+        let entry = |code_offset, script_offset| Entry {
+            code_offset,
+            position: crate::source_position::SourcePosition {
+                script_offset,
+                inlining_id: None,
+            },
+        };
+        let entries = [
+            entry(0, Some(7)),
+            entry(4, None),
+            entry(4, Some(9)),
+            entry(4, Some(8)),
+            entry(6, Some(8)),
+            entry(9, Some(7)),
+        ];
+        let expected = [at(0, 7, false), at(4, 8, false), at(9, 7, false)];
+        assert_eq!(in_order(&entries), expected);
     }
 
     #[test]

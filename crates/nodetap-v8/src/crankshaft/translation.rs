@@ -71,6 +71,11 @@ const V5_1: TranslationFormat = TranslationFormat {
     interpreted_frame: Some(2),
 };
 
+const V5_8: TranslationFormat = TranslationFormat {
+    operands: b"2333112111111111111111111",
+    interpreted_frame: Some(2),
+};
+
 impl TranslationFormat {
     /// The format of `version`; `None` where it was not read.
     pub fn of(version: Version) -> Option<&'static TranslationFormat> {
@@ -80,6 +85,7 @@ impl TranslationFormat {
             (4, 5) => Some(&V4_5),
             (5, 0) => Some(&V5_0),
             (5, 1) => Some(&V5_1),
+            (5, 8) => Some(&V5_8),
             _ => None,
         }
     }

@@ -69,6 +69,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         },
         // `Deoptimizer::kEagerDeoptExitSize` and `kLazyDeoptExitSize` in
         // src/deoptimizer/x64/deoptimizer-x64.cc.
+        entry_size: 3,
         exit_size: match ask.version.major {
             10.. => Some(4),
             9 => Some(7),
@@ -92,6 +93,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             flags: instruction_size + if has_metadata { 8 } else { 4 },
             deoptimization_or_interpreter_data: 16,
             position_table: 24,
+            positions_of_calls: false,
             has_bytecode: ask.version >= Version::new(10, 0),
             builtin_index: None,
             kind_mask,
@@ -127,6 +129,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             flags: 48,
             deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
             position_table: ask.offset("Code", "source_position_table")?,
+            positions_of_calls: false,
             has_bytecode: true,
             builtin_index: None,
             kind_mask,
@@ -147,6 +150,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         // The first two fields (src/objects/code.h).
         deoptimization_or_interpreter_data: 8,
         position_table: 16,
+        positions_of_calls: false,
         has_bytecode: true,
         builtin_index: None,
         kind_mask,

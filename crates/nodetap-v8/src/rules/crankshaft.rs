@@ -52,7 +52,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
     })
 }
 
-fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
+pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
     let js_function = ask.instance_type("JSFunction")?;
     let code = ask.instance_type("Code")?;
     Ok(InstanceTypes {
@@ -80,7 +80,7 @@ fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
     })
 }
 
-fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
+pub(super) fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
     let either = |one: &str, other: &str| ask.unsigned(one).or_else(|_| ask.unsigned(other));
     let chars = ask
         .offset("SeqOneByteString", "chars")
@@ -113,6 +113,7 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
     let start_position_and_type = ask.offset(class, "start_position_and_type")?;
     Ok(SharedLayout {
         function_data: ask.offset(class, "code")?,
+        code: Some(ask.offset(class, "code")?),
         builtin_id: ask.offset(class, "function_data")?,
         name_or_scope_info: ask.offset(class, "name")?,
         script: ask.offset(class, "script")?,
@@ -177,6 +178,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         flags: ints + 4,
         deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
         builtin_index: None,
+        positions_of_calls: false,
         has_bytecode: false,
         position_table: ask.offset("Code", "relocation_info")?,
         kind_mask: ((1 << kind_bits) - 1) << kind_shift,

@@ -13,12 +13,12 @@ use crate::layout::{
 use crate::translation::TranslationFormat;
 use crate::version::Version;
 
-/// Node.js 8.17 and 10.24.
-pub(super) const KNOWN: [Version; 2] = [Version::new(6, 2), Version::new(6, 8)];
+/// Node.js 8.10 to 8.17, 10.0 and 10.24.
+pub(super) const KNOWN: [Version; 3] = [Version::new(6, 2), Version::new(6, 6), Version::new(6, 8)];
 
-/// Since then `SharedFunctionInfo` and `Code` have the fields in the order of
-/// 6.7; before, in that of 6.2.
-const SMALLER_OBJECTS: Version = Version::new(6, 7);
+/// Since then `Code` has the kinds and, but for one that came and went, the
+/// fields of 6.7; before, those of 6.2.
+const SMALLER_OBJECTS: Version = Version::new(6, 6);
 
 pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
     // `Map::kInstanceTypeOffset` in src/objects/map.h: one byte at first, which
@@ -94,6 +94,7 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
     let function_data = ask.offset(class, "function_data")?;
     Ok(SharedLayout {
         function_data,
+        code: None,
         // A Smi there where a builtin's code is not loaded yet.
         builtin_id: function_data,
         name_or_scope_info: name,
@@ -201,6 +202,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         eager_count: None,
         lazy_count: None,
         first_entry: 9,
+        entry_size: 3,
         exit_size: None,
         translation: TranslationFormat::of(ask.version),
     };
@@ -215,6 +217,10 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         // (`Code::kRelocationInfoOffset` and what follows it).
         deoptimization_or_interpreter_data: if smaller { 16 } else { 24 },
         position_table: if smaller { 24 } else { 32 },
+        // Unless something profiles or debugs when it is compiled
+        // (`Isolate::NeedsSourcePositionsForProfiling` in src/isolate.cc,
+        // `CodeGenerator::AssembleCode` in src/compiler/code-generator.cc).
+        positions_of_calls: true,
         has_bytecode: true,
         // After the flags: safepoint_table_offset, handler_table_offset,
         // stub_key; in 6.2 kind_specific_flags 1 and 2 (which the safepoints'

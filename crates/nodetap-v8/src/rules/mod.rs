@@ -4,6 +4,7 @@ mod code;
 mod crankshaft;
 mod early;
 mod objects;
+mod transition;
 mod wasm;
 
 use crate::layout::{FrameLayout, InterpreterRegisters, Layout, UnknownLayout};
@@ -46,6 +47,9 @@ impl Layout {
         let ask = Ask { version, metadata };
         if crankshaft::KNOWN.contains(&version) {
             return crankshaft::layout(&ask);
+        }
+        if transition::KNOWN == version {
+            return transition::layout(&ask);
         }
         if early::KNOWN.contains(&version) {
             return early::layout(&ask);

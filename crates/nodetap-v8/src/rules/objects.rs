@@ -100,6 +100,7 @@ pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
     Ok(SharedLayout {
         // The first field, whatever its name (src/objects/shared-function-info.tq).
         function_data: ask.metadata.offset(class, "function_data").unwrap_or(8),
+        code: None,
         // The field before the name: `function_data`, since 13
         // `untrusted_function_data`.
         builtin_id: ask.offset(class, "name_or_scope_info")? - 8,

@@ -147,10 +147,17 @@ const MODULE_IN_HEAP: WasmModuleLayout = WasmModuleLayout {
     code_is_vector: false,
 };
 
+/// 5.8: the same, with a field for the embedder before what matters.
+const FIRST_MODULE: WasmModuleLayout = WasmModuleLayout {
+    script: &[&[32, 16, 40]],
+    bytes: Some(&[32, 16, 32]),
+    ..MODULE_IN_HEAP
+};
+
 /// `None` where nothing is known of this version's.
 pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
     let version = ask.version;
-    if version < Version::new(6, 2) {
+    if version < Version::new(5, 8) {
         return None;
     }
     let code = CODE.iter().rfind(|(since, _)| version >= *since);
@@ -195,8 +202,10 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
             MODULE
         } else if code.is_some() {
             EARLY_MODULE
-        } else {
+        } else if version >= Version::new(6, 2) {
             MODULE_IN_HEAP
+        } else {
+            FIRST_MODULE
         },
         script_type,
         // `DecodeFunctionNames` in src/wasm/module-decoder.cc of 8.4; neither

@@ -23,6 +23,12 @@ impl Node {
         let major = self.version.split('.').next();
         major.and_then(|it| it.parse().ok()).expect("a version")
     }
+
+    /// Whether most functions have code of full-codegen's: until Node.js 8.3.
+    pub fn has_full_codegen(&self) -> bool {
+        let is_of = |line| self.version.starts_with(line);
+        self.major() < 8 || ["8.0.", "8.1.", "8.2."].into_iter().any(is_of)
+    }
 }
 
 /// A test that runs on every version since some major one, or on those before another.
@@ -30,6 +36,7 @@ pub struct Test {
     name: String,
     since: u32,
     before: u32,
+    filter: Arc<dyn Fn(&Node) -> bool + Send + Sync>,
     when: When,
     check: Arc<dyn Fn(&Node) + Send + Sync>,
 }
@@ -41,6 +48,7 @@ impl Test {
             name: name.to_owned(),
             since,
             before: u32::MAX,
+            filter: Arc::new(|_| true),
             when: When::Always,
             check: Arc::new(check),
         }
@@ -50,6 +58,14 @@ impl Test {
     pub fn before(self, major: u32) -> Test {
         Test {
             before: major,
+            ..self
+        }
+    }
+
+    /// The same, only on versions that pass `filter`.
+    pub fn only_on(self, filter: impl Fn(&Node) -> bool + Send + Sync + 'static) -> Test {
+        Test {
+            filter: Arc::new(filter),
             ..self
         }
     }
@@ -121,6 +137,7 @@ pub fn main(tests: impl IntoIterator<Item = Test>) -> ExitCode {
         name,
         since,
         before,
+        filter,
         when,
         check,
     } in tests
@@ -128,6 +145,7 @@ pub fn main(tests: impl IntoIterator<Item = Test>) -> ExitCode {
         let runs_on = |node: &&Node| {
             let few = || FEW.iter().any(|few| node.version.starts_with(few));
             (since..before).contains(&node.major())
+                && filter(node)
                 && (is_for_all_nodes() || when == When::Always || when == When::Seldom && few())
         };
         for node in nodes.iter().filter(runs_on) {
