@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::fs;
-
 use common::matrix::{self, Node, Test};
 use common::recording::{Frame, record};
 use common::target::Target;
@@ -12,27 +10,29 @@ use serde::Deserialize;
 /// How many times the fixture calls itself.
 const DEPTH: usize = 5000;
 
-/// Where `what` stands in the fixture called `name`: its line and column, 1-based.
-fn place(name: &str, what: &str) -> (u32, u32) {
-    let text = fs::read_to_string(common::fixture(name)).expect("a fixture");
-    let mut lines = text.lines().enumerate();
-    let found = lines.find_map(|(line, text)| Some((line, text.find(what)?)));
-    let (line, column) = found.unwrap_or_else(|| panic!("no {what:?} in {name}"));
-    (line as u32 + 1, column as u32 + 1)
+/// Where a fixture says that one of its functions waits.
+#[derive(Debug, Deserialize)]
+struct CallSite {
+    function: String,
+    line: u32,
+    column: u32,
 }
 
-/// Whether a frame is of that function, at that place.
-fn is_at(frame: &Frame, function: &str, (line, column): (u32, u32)) -> bool {
-    frame.is_js()
-        && frame.function == function
-        && (frame.line, frame.column) == (Some(line), Some(column))
+impl CallSite {
+    fn is(&self, frame: &Frame) -> bool {
+        frame.is_js()
+            && frame.function == self.function
+            && (frame.line, frame.column) == (Some(self.line), Some(self.column))
+    }
 }
 
 fn recursion(node: &Node) {
     let _alone = common::one_at_a_time();
     let arguments = [DEPTH.to_string()];
     let arguments = arguments.each_ref().map(String::as_str);
-    let target = Target::start(&node.version, &[], "deep.js", &arguments).wait_until_ready();
+    let mut target = Target::start(&node.version, &[], "deep.js", &arguments);
+    let sites: [CallSite; 4] = serde_json::from_str(&target.line()).expect("call sites");
+    let [innermost, bottom, again, start] = sites;
     // A walk of so many frames takes longer than a millisecond.
     let recording = record(&target, 1.5, &["-r", "49", "--max-depth", "8192"]);
     assert_eq!(
@@ -42,22 +42,17 @@ fn recursion(node: &Node) {
         recording.notes
     );
 
-    let again = place("deep.js", "descend(depth - 1)");
-    let bottom = place("deep.js", "bottom();");
-    let start = place("deep.js", "descend(Number");
     let is_right = |stack: &[&Frame]| {
         let js: Vec<&Frame> = stack.iter().copied().filter(|it| it.is_js()).collect();
         let Some(first) = js.iter().position(|it| it.function == "descend") else {
             return false;
         };
         first > 0
-            && is_at(js[first - 1], "(anonymous)", start)
+            && start.is(js[first - 1])
             && js.len() == first + DEPTH + 2
-            && js[first..first + DEPTH]
-                .iter()
-                .all(|it| is_at(it, "descend", again))
-            && is_at(js[first + DEPTH], "descend", bottom)
-            && js[first + DEPTH + 1].function == "bottom"
+            && js[first..first + DEPTH].iter().all(|it| again.is(it))
+            && bottom.is(js[first + DEPTH])
+            && js[first + DEPTH + 1].function == innermost.function
     };
     let all = recording.samples_of(target.pid());
     let right = recording.count(target.pid(), is_right);
@@ -78,13 +73,6 @@ struct Report {
     pid: u32,
     /// Its call sites in the fixture, innermost first.
     sites: Vec<CallSite>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CallSite {
-    function: String,
-    line: u32,
-    column: u32,
 }
 
 fn cluster(node: &Node) {
@@ -112,19 +100,21 @@ fn cluster(node: &Node) {
                         .iter()
                         .zip(&sites)
                         .skip(1)
-                        .all(|(frame, site)| is_at(frame, &site.function, (site.line, site.column)))
+                        .all(|(frame, site)| site.is(frame))
             };
             let all = recording.samples_of(pid);
             let right = recording.count(pid, is_right);
             assert!(all >= 50, "{all} samples of {pid}");
-            assert!(right * 100 >= all * 99, "{right} of {all} of {sites:?}");
+            // Of so few, one is more than a hundredth.
+            let wrong = all - right;
+            assert!(wrong <= 1.max(all / 100), "{right} of {all} of {sites:?}");
         }
     });
 }
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("recursion", 18, recursion).seldom_if(|_| true),
-        Test::new("cluster", 18, cluster).seldom_if(|_| true),
+        Test::new("recursion", 0, recursion).seldom_if(|_| true),
+        Test::new("cluster", 0, cluster).seldom_if(|_| true),
     ])
 }

@@ -111,8 +111,9 @@ pub fn true_stack(
 /// on, so that it starts before the first. V8 7.8 does so, and moves the lines only when
 /// its profiler has been told of the function.
 fn starts_before_its_lines(node: &Node, site: &CallSite, start: (u32, u32)) -> bool {
-    let column = "(function anonymous".len() as u32 + 1;
-    node.major() == 12 && site.file.is_none() && start == (1, column)
+    let is_head = |head: &str| start == (1, head.len() as u32 + 1);
+    let heads = ["(function anonymous", "(function* anonymous"];
+    node.major() == 12 && site.file.is_none() && heads.into_iter().any(is_head)
 }
 
 /// How many frames, from the outermost on, are true; those of the innermost function
