@@ -112,18 +112,28 @@ impl Names {
             let of_function = (named.function.clone(), named.site.file.clone());
             let known = self.of_kind.get(&of_kind);
             let known = known.or_else(|| self.anywhere.get(&named.site));
-            let known = known.or_else(|| self.of_function.get(&of_function));
-            known
-                .unwrap_or_else(|| panic!("V8's profiler has not met {named:?}"))
-                .clone()
+            known.or_else(|| self.of_function.get(&of_function))
         };
-        let sites: Vec<CallSite> = report.sites.iter().map(|it| it.site.clone()).collect();
-        let functions: Vec<CallFrame> = report.sites.iter().rev().map(name).collect();
-        truth::true_stack(node, sites, &functions)
+        let frame = |named: &NamedSite| match name(named) {
+            Some(function) => {
+                let sites = vec![named.site.clone()];
+                truth::true_stack(node, sites, std::slice::from_ref(function)).remove(0)
+            }
+            // Node goes another way while it is being profiled.
+            None if named.is_of_node() => named.frame(),
+            None => panic!("V8's profiler has not met {named:?}"),
+        };
+        report.sites.iter().rev().map(frame).collect()
     }
 }
 
 impl NamedSite {
+    /// Whether it is in one of Node's own scripts.
+    fn is_of_node(&self) -> bool {
+        let file = self.site.file.as_deref();
+        file.is_some_and(|file| file.starts_with("node:") || file.starts_with("internal/"))
+    }
+
     /// The frame that waits there; where its function starts is not known.
     fn frame(&self) -> TrueFrame {
         TrueFrame {
@@ -213,14 +223,14 @@ fn is_true(node: &Node, stack: &[&Frame], truth: &[TrueFrame], spinner: Place) -
     {
         stack.truncate(truth.len());
     }
-    if node.major() < 8 {
-        for (frame, truth) in stack.iter_mut().zip(truth) {
+    for (frame, truth) in stack.iter_mut().zip(truth) {
+        if truth.start.is_none() && (node.major() < 8 || truth.file.is_some()) {
             frame.function_line = None;
             frame.function_column = None;
-            // A computed name, which V8's profiler does not know: `[Symbol.iterator]`.
-            if truth.function.contains('[') {
-                frame.function.clone_from(&truth.function);
-            }
+        }
+        // A computed name, which V8's profiler does not know: `[Symbol.iterator]`.
+        if node.major() < 8 && truth.function.contains('[') {
+            frame.function.clone_from(&truth.function);
         }
     }
     let stack: Vec<&Frame> = stack.iter().collect();
