@@ -14,8 +14,9 @@
 //!
 //! What is found is believed only if all of it fits together: as many names as
 //! descriptions, code that lies end to end, and behind each builtin the byte
-//! that V8 puts there. So it was in every V8 from 9.4 to 14.6; before 9 the blob
-//! was in one piece, which is not looked for.
+//! that V8 puts there. So it was in every V8 from 9.4 to 14.6. Before 9 the blob is in
+//! one piece, which `current_embedded_blob_` tells of: two hashes, the descriptions
+//! (eight bytes each), the instructions.
 //!
 //! The lengths of the bytecodes (`Bytecodes::kBytecodeSizes`) are found by how
 //! they begin.
@@ -35,10 +36,14 @@ const KNOWN_NAME: &[u8] = b"InterpreterEntryTrampoline\0";
 const METADATA_SIZE: u64 = 24;
 /// `Builtins::Kind` has ten values at most.
 const MAX_KIND: u32 = 15;
-/// How many builtins there are, roughly: 1726 in V8 9.4, 2415 in 14.6.
+/// How many builtins there are, roughly: 1490 in V8 7.8, 1726 in 9.4, 2415 in 14.6.
 const BUILTINS: Range<usize> = 1000..8000;
 /// The hashes that the blob's data begins with.
 const HASHES_SIZE: u64 = 24;
+/// The hashes that a blob in one piece begins with, and the size of its descriptions
+/// (`EmbeddedData::Metadata`).
+const WHOLE_HASHES_SIZE: u64 = 16;
+const WHOLE_DESCRIPTION_SIZE: u64 = 8;
 /// `sizeof(LayoutDescription)`: 16 in V8 9, 28 and 32 in 10 and 11.3, then 12.
 const DESCRIPTION_SIZES: [u64; 10] = [12, 16, 20, 24, 28, 32, 36, 40, 44, 48];
 /// `kCodeAlignment`, which depends on how V8 was configured.
@@ -145,7 +150,9 @@ impl<'a> Stripped<'a> {
     /// V8's builtins, if all of what tells of them is as it should be.
     pub fn builtins(&self) -> Option<FoundBuiltins> {
         let names = self.builtin_names()?;
-        let blob = self.blob(names.len())?;
+        let blob = self
+            .blob(names.len())
+            .or_else(|| self.whole_blob(names.len()))?;
         let last = blob.instructions.iter().map(|code| code.end).max()?;
         let mut starts: Vec<(u64, Box<str>)> = blob
             .instructions
@@ -261,28 +268,70 @@ impl<'a> Stripped<'a> {
         found
     }
 
-    /// Where the instructions of each builtin are in the blob's code, with the
-    /// padding behind them, if there are descriptions of such a blob at `data`.
+    /// The blob of `count` builtins that is in one piece.
+    fn whole_blob(&self, count: usize) -> Option<Blob> {
+        let mut found: Option<Blob> = None;
+        let descriptions_size = WHOLE_DESCRIPTION_SIZE * count as u64;
+        for part in &self.parts {
+            let Contents::Process(bytes) = &part.contents else {
+                continue;
+            };
+            for word in bytes.chunks_exact(8) {
+                let word = u64::from_le_bytes(word.try_into().expect("chunks of 8"));
+                let blob = word.wrapping_sub(self.bias);
+                if !blob.is_multiple_of(32) || !self.is_code(blob) {
+                    continue;
+                }
+                let Some((descriptions, instructions)) = blob
+                    .checked_add(WHOLE_HASHES_SIZE)
+                    .and_then(|at| Some((self.bytes(at)?, self.bytes(blob)?)))
+                else {
+                    continue;
+                };
+                for alignment in CODE_ALIGNMENTS {
+                    // `EmbeddedData::RawDataOffset`
+                    let head = WHOLE_HASHES_SIZE + descriptions_size + 1;
+                    let head = head.next_multiple_of(u64::from(alignment));
+                    let code = instructions.get(head as usize..).unwrap_or_default();
+                    let described = |builtin| {
+                        described(
+                            descriptions,
+                            builtin,
+                            WHOLE_DESCRIPTION_SIZE,
+                            alignment,
+                            code,
+                        )
+                    };
+                    let ranges = (0..count).map(described).collect::<Option<Vec<_>>>();
+                    let Some(instructions) = ranges.filter(|it| lie_end_to_end(it)) else {
+                        continue;
+                    };
+                    let size = instructions.iter().map(|it| it.end).max();
+                    let size = size.and_then(|size| size.checked_add(head as u32));
+                    if !size.is_some_and(|size| self.is_in_a_variable(size)) {
+                        continue;
+                    }
+                    let code = blob + head;
+                    if found.as_ref().is_some_and(|it| it.code != code) {
+                        return None;
+                    }
+                    found = Some(Blob { code, instructions });
+                }
+            }
+        }
+        found
+    }
+
+    /// Where the instructions of each builtin are in the blob's code, with the padding
+    /// behind them, if there are descriptions of such a blob at `data`.
     fn instructions(&self, code: u64, data: u64, count: usize) -> Option<Vec<Range<u32>>> {
         let descriptions = self.bytes(data.checked_add(HASHES_SIZE)?)?;
         let code = self.bytes(code)?;
-        let number = |at: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(
-                descriptions.get(at..at + 4)?.try_into().ok()?,
-            ))
-        };
         for size in DESCRIPTION_SIZES {
             for alignment in CODE_ALIGNMENTS {
-                let described = (0..count).map(|builtin| {
-                    let at = builtin * size as usize;
-                    let (start, length) = (number(at)?, number(at + 4)?);
-                    let end = start.checked_add(length)?;
-                    let padded = end.checked_add(1)?.checked_next_multiple_of(alignment)?;
-                    let is_builtin =
-                        start.is_multiple_of(alignment) && code.get(end as usize) == Some(&PADDING);
-                    is_builtin.then_some(start..padded)
-                });
-                if let Some(instructions) = described.collect::<Option<Vec<_>>>()
+                let described = |builtin| described(descriptions, builtin, size, alignment, code);
+                let instructions = (0..count).map(described).collect::<Option<Vec<_>>>();
+                if let Some(instructions) = instructions
                     && lie_end_to_end(&instructions)
                 {
                     return Some(instructions);
@@ -341,6 +390,27 @@ struct Blob {
     code: u64,
     /// Where in it each builtin is, by their numbers.
     instructions: Vec<Range<u32>>,
+}
+
+/// Where in `code` the instructions of a builtin are, with the padding behind them, if
+/// there are a description of it and that padding.
+fn described(
+    descriptions: &[u8],
+    builtin: usize,
+    size: u64,
+    alignment: u32,
+    code: &[u8],
+) -> Option<Range<u32>> {
+    let at = builtin * size as usize;
+    let number = |at: usize| -> Option<u32> {
+        let bytes = descriptions.get(at..at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let (start, length) = (number(at)?, number(at + 4)?);
+    let end = start.checked_add(length)?;
+    let padded = end.checked_add(1)?.checked_next_multiple_of(alignment)?;
+    let is_builtin = start.is_multiple_of(alignment) && code.get(end as usize) == Some(&PADDING);
+    is_builtin.then_some(start..padded)
 }
 
 /// Whether these fill what they are in, from 0 on, in whatever order.

@@ -17,8 +17,8 @@ use crate::memory::ProcessMemory;
 /// A range of addresses, end exclusive.
 pub type Addresses = std::ops::Range<u64>;
 
-/// The first V8 whose builtins are found in a stripped binary.
-const FIRST_IN_TWO_PARTS: nodetap_v8::Version = nodetap_v8::Version::new(9, 0);
+/// The first V8 whose builtins are in its binary; before, they are on the heap.
+const FIRST_IN_BINARY: nodetap_v8::Version = nodetap_v8::Version::new(7, 0);
 
 /// A Node.js process that can be profiled.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ impl Target {
             .parse()
             .map_err(|_| missing("its version in a known form"))?;
         let layout = Layout::new(version, &image.metadata).map_err(unknown)?;
-        if image.builtin_names.is_empty() && version >= FIRST_IN_TWO_PARTS {
+        if image.builtin_names.is_empty() && version >= FIRST_IN_BINARY {
             // What is not found has no name.
             let found = image.find_stripped(&module.open_as, &memory, bias);
             debug!(?found, builtins = image.builtin_names.len(), "stripped");

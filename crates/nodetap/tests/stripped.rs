@@ -32,21 +32,36 @@ fn check(node: &Node, chain: &str, flags: &[&str], warm: bool) {
         arguments.push("--warm");
     }
     let program = [stripped(&node.version).into_os_string()];
-    let script = common::fixture("oracle/main.js");
+    let script = common::fixture(match node.major() {
+        ..8 => "oracle_es5/main.js",
+        _ => "oracle/main.js",
+    });
     call_sites::check(&program, flags, &script, &arguments);
 }
 
 fn main() -> std::process::ExitCode {
-    let tests = [
-        Test::new("cold", 16, |node| check(node, "kinds", &[], false)),
-        Test::new("warm", 16, |node| check(node, "kinds", &[], true)),
-        Test::new("interpreted", 16, |node| {
-            check(node, "recurse", &["--no-opt", "--no-sparkplug"], false);
-        }),
-        Test::new("baseline", 16, |node| {
-            let flags = ["--no-opt", "--always-sparkplug"];
-            check(node, "kinds", &flags, false);
-        }),
-    ];
-    matrix::main(tests.map(|test| test.seldom_if(|_| true)))
+    let cold = |node: &Node| check(node, "kinds", &[], false);
+    let warm = |node: &Node| check(node, "kinds", &[], true);
+    let interpreted = |node: &Node| {
+        let flags = ["--no-opt", "--no-sparkplug"];
+        check(
+            node,
+            "recurse",
+            &flags[..if node.major() < 16 { 1 } else { 2 }],
+            false,
+        );
+    };
+    let baseline = |node: &Node| {
+        let flags = ["--no-opt", "--always-sparkplug"];
+        check(node, "kinds", &flags, false);
+    };
+    matrix::main([
+        Test::new("cold", 16, cold).seldom_if(|_| true),
+        Test::new("warm", 16, warm).seldom_if(|_| true),
+        Test::new("interpreted", 16, interpreted).seldom_if(|_| true),
+        Test::new("baseline", 16, baseline).seldom_if(|_| true),
+        Test::new("cold", 0, cold).before(16).long(),
+        Test::new("warm", 0, warm).before(16).long(),
+        Test::new("interpreted", 8, interpreted).before(16).long(),
+    ])
 }

@@ -124,6 +124,49 @@ fn what_does_not_fit_together_is_not_believed() {
     assert!(!found(&|it| it.variables.truncate(last(it) + 8)), "no size");
 }
 
+/// The same with a blob in one piece, as before V8 9.
+fn in_one_piece() -> (Tables, usize) {
+    let mut tables = tables(8);
+    let descriptions = tables.data.split_off(HASHES_SIZE as usize);
+    let mut blob = vec![0xee; WHOLE_HASHES_SIZE as usize];
+    blob.extend(descriptions);
+    let head = (blob.len() + 1).next_multiple_of(64);
+    blob.resize(head, 0);
+    blob.append(&mut tables.code);
+    let variables = tables.variables.len() - 32;
+    tables.variables.truncate(variables);
+    tables.variables.extend((BIAS + CODE).to_le_bytes());
+    tables.variables.extend((blob.len() as u64).to_le_bytes());
+    tables.code = blob;
+    (tables, head)
+}
+
+#[test]
+fn a_blob_in_one_piece_is_found() {
+    let (tables, head) = in_one_piece();
+    let found = tables.stripped().builtins().expect("found");
+    let first = CODE + head as u64;
+    assert_eq!(found.range, first..CODE + tables.code.len() as u64);
+    assert_eq!(found.names.len(), COUNT);
+    let seventh = (first + 7 * 64, "InterpreterEntryTrampoline".into());
+    assert_eq!(found.names[7], seventh);
+
+    let is_found = |spoil: &dyn Fn(&mut Tables)| {
+        let (mut tables, _) = in_one_piece();
+        spoil(&mut tables);
+        tables.stripped().builtins().is_some()
+    };
+    assert!(is_found(&|_| ()));
+    let fifth = WHOLE_HASHES_SIZE as usize + 8 * 5;
+    assert!(!is_found(&|it| it.code[fifth] += 64), "elsewhere");
+    assert!(!is_found(&|it| it.code[head + 1] = 0x90), "no padding");
+    assert!(!is_found(&|it| it.code.truncate(head + 64)), "no code");
+    assert!(!is_found(&|it| {
+        let size = it.variables.len() - 8;
+        it.variables[size] += 1;
+    }));
+}
+
 /// A table of `count` lengths a row.
 fn sizes(count: usize) -> Vec<u8> {
     let rows = FIRST_SIZES.iter().zip([2, 3, 5]);
