@@ -29,6 +29,9 @@ pub type KnownFunctions = FxHashMap<Tagged, Option<Rc<FunctionInfo>>>;
 /// The functions that are active at one place, innermost first.
 type Stack = Rc<[ActiveFunction]>;
 
+/// More bytes than there are before the first position, where each node's code has one:
+/// the code that makes the frame and checks for a stack overflow.
+const LONGEST_PROLOGUE: i64 = 64;
 /// More jumps than lead from one piece of seldom needed code to another.
 const MAX_JUMPS_BACK: u32 = 64;
 
@@ -127,7 +130,11 @@ impl OptimizedCode {
         };
         let mut active = found
             .filter(|found| found.first().is_some_and(is_own))
-            .or_else(|| Some(vec![ActiveFunction::new(own?.clone(), None)]))
+            .or_else(|| {
+                let own = own?;
+                let start = own.start.filter(|_| self.is_in_prologue(offset, kind));
+                Some(vec![ActiveFunction::new(own.clone(), start)])
+            })
             .unwrap_or_default();
         active.reverse();
         let active: Stack = active.into();
@@ -155,6 +162,17 @@ impl OptimizedCode {
                 }
             }
         }
+    }
+
+    /// Whether the function has only been entered at `offset`. That has the position
+    /// where the function starts: in its table, where V8 writes all that it knows
+    /// (`CodeGenerator::AssembleCode` in `src/compiler/backend/code-generator.cc`), else
+    /// in none.
+    fn is_in_prologue(&self, offset: u32, kind: PcKind) -> bool {
+        // Code for on-stack replacement is entered in the midst of its function.
+        kind == PcKind::Own
+            && self.data.osr_entry.is_none()
+            && precedes_positions(&self.positions, offset)
     }
 
     fn between_entries(
@@ -210,6 +228,14 @@ impl OptimizedCode {
         }
         Some(active)
     }
+}
+
+/// Whether the instruction at `at` comes before all that have a position, and these
+/// begin where a prologue may end.
+fn precedes_positions(table: &[Entry], at: u32) -> bool {
+    table.first().is_some_and(|first| {
+        i64::from(at) < first.code_offset && first.code_offset <= LONGEST_PROLOGUE
+    })
 }
 
 /// The positions that the instruction at `at` may have: the table's, unless
@@ -315,7 +341,10 @@ mod tests {
         assert_eq!(at(CodeKind::Maglev, 0xe), [100]);
         assert_eq!(at(CodeKind::Maglev, 0x10), [200]);
         assert_eq!(at(CodeKind::Turbofan, 0x11), [300, 200]);
+        assert!(!precedes_positions(&table, 0));
         let table = [entry(5, 200)];
+        assert!(precedes_positions(&table, 4) && !precedes_positions(&table, 5));
+        assert!(!precedes_positions(&[entry(400, 200)], 4) && !precedes_positions(&[], 4));
         assert_eq!(positions_at(&table, &flow, CodeKind::Maglev, 2), []);
         assert_eq!(positions_at(&table, &flow, CodeKind::Maglev, 0xd), []);
     }
