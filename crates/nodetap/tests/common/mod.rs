@@ -10,6 +10,7 @@
 )]
 
 pub mod accuracy;
+pub mod as_v8;
 pub mod call_sites;
 pub mod cpu_profile;
 pub mod matrix;
