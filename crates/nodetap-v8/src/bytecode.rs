@@ -1,8 +1,10 @@
 //! `BytecodeArray`: where the bytecodes stand in the source, and how long
 //! each of them is.
 
+use std::ops::Range;
+
 use crate::heap::{Error, Heap, Tagged};
-use crate::layout::BytecodeLayout;
+use crate::layout::{BytecodeLayout, LoopBytecodes};
 use crate::source_position::{self, Entry};
 
 /// `BaselineData.baseline_code`, `.data` (`src/objects/shared-function-info.tq`
@@ -187,6 +189,41 @@ impl BytecodeSizes {
     }
 }
 
+impl BytecodeSizes {
+    /// The loops of `bytecodes`, each from its start to the jump back there.
+    pub fn loops(&self, bytecodes: &[u8], numbers: LoopBytecodes) -> Vec<Range<u32>> {
+        let of_jump = |at: u32| {
+            let bytes = bytecodes.get(at as usize..)?;
+            let (scale, number) = self.bytecode(bytes)?;
+            if number != numbers.jump_loop {
+                return None;
+            }
+            let (prefix, width) = match scale {
+                Scale::Single => (0, 1),
+                Scale::Double => (1, 2),
+                Scale::Quadruple => (1, 4),
+            };
+            // How far back, from behind the prefix.
+            let operand = bytes.get(prefix + 1..prefix + 1 + width)?;
+            let back = operand
+                .iter()
+                .rev()
+                .fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
+            let jump = at + prefix as u32;
+            Some(jump.checked_sub(back)?..jump + 1)
+        };
+        let offsets = self.offsets(bytecodes);
+        offsets.into_iter().filter_map(of_jump).collect()
+    }
+
+    /// Whether the bytecode at `offset` is the one called `number`.
+    pub fn is_at(&self, bytecodes: &[u8], offset: u32, number: u8) -> bool {
+        let bytes = bytecodes.get(offset as usize..);
+        let found = bytes.and_then(|bytes| self.bytecode(bytes));
+        found.is_some_and(|(_, found)| found == number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +234,7 @@ mod tests {
             source_position_table: 32,
             data: 54,
             debug_prefixes,
+            loops: None,
         }
     }
 
@@ -221,6 +259,27 @@ mod tests {
         assert_eq!(sizes.offsets(&[4, 0]), [0]);
         assert!(BytecodeSizes::new(&[], &layout(true)).is_none());
         assert!(BytecodeSizes::new(&[1, 0, 1], &layout(true)).is_none());
+    }
+
+    #[test]
+    fn loops_are_found_by_the_jump_back() {
+        let sizes = BytecodeSizes::new(&TABLE, &layout(false)).unwrap();
+        let numbers = LoopBytecodes {
+            jump_loop: 5,
+            stack_check: 4,
+        };
+        let loops = |code: &[u8]| -> Vec<(u32, u32)> {
+            let found = sizes.loops(code, numbers).into_iter();
+            found.map(|range| (range.start, range.end)).collect()
+        };
+        assert_eq!(loops(&[4, 4, 4, 5, 2, 4]), [(1, 4)]);
+        assert_eq!(loops(&[4, 4, 0, 5, 3, 0, 4]), [(0, 4)]);
+        // Before the first bytecode; cut off.
+        assert_eq!(loops(&[4, 5, 2]), []);
+        assert_eq!(loops(&[4, 5]), []);
+        assert!(sizes.is_at(&[5, 4, 4], 2, 4));
+        assert!(!sizes.is_at(&[5, 4], 0, 4));
+        assert!(!sizes.is_at(&[5, 4], 2, 4));
     }
 
     #[test]

@@ -219,6 +219,18 @@ pub struct BytecodeLayout {
     /// Whether the bytecodes 2 and 3 are prefixes as well: the debug forms of
     /// 0 and 1.
     pub debug_prefixes: bool,
+    /// `None` where they were not read.
+    pub loops: Option<LoopBytecodes>,
+}
+
+/// The numbers of bytecodes that loops are told by (`BYTECODE_LIST` in
+/// `src/interpreter/bytecodes.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopBytecodes {
+    /// `JumpLoop`: from the end of a loop to its start.
+    pub jump_loop: u8,
+    /// `StackCheck`: in every loop, and where functions are entered.
+    pub stack_check: u8,
 }
 
 /// Offsets in compiled code: what holds the instructions and what describes

@@ -103,6 +103,21 @@ const V6_2: TranslationFormat = TranslationFormat {
     match_previous: None,
 };
 
+/// `TRANSLATION_OPCODE_LIST` in `src/deoptimizer.h` of 6.6.
+const V6_6: TranslationFormat = TranslationFormat {
+    operands: b"333332111111111111111112",
+    packed_opcodes: true,
+    low_continuation: true,
+    begin: &[0],
+    lookback: false,
+    function: &[1],
+    bytecode_array: false,
+    builtin: &[3],
+    other: &[2, 4, 5],
+    literal: 22,
+    match_previous: None,
+};
+
 /// 6.8: the same in 6.7 and in 7.0.
 const V6_8: TranslationFormat = TranslationFormat {
     operands: b"3333332111111111111111112",
@@ -202,6 +217,7 @@ impl TranslationFormat {
         match (version.major, version.minor) {
             (5, 8) => Some(&V5_8),
             (6, 2) => Some(&V6_2),
+            (6, 6) => Some(&V6_6),
             (6, 7..) | (7, 0) => Some(&V6_8),
             (7, 8) | (8, 1) | (8, 4) => Some(&V8),
             (9, 4) | (10, 2) => Some(&V10),

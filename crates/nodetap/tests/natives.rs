@@ -107,10 +107,10 @@ fn kernel_frames_once(node: &Node) {
         (all - with_name) * 100 < all,
         "{with_name} of {all} have a name"
     );
-    // Before Node.js 10 it has the name that V8 inferred.
-    let read_sync = match node.major() {
-        ..10 => "fs.readSync",
-        _ => "readSync",
+    // At first it has the name that V8 inferred.
+    let read_sync = match node.major() < 10 || node.is_of("10.0.") {
+        true => "fs.readSync",
+        false => "readSync",
     };
     assert_above(&recording, pid, read_sync, |frame| {
         frame.kind == "kernel" && frame.function.contains("read")

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::matrix::{self, Test};
+use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record};
 use common::target::Target;
 
@@ -22,15 +22,15 @@ fn occurrences(recording: &Recording, chosen: impl Fn(&Frame) -> bool) -> BTreeM
     seen
 }
 
-fn check(version: &str) {
-    common::measure(|| check_once(version));
+fn check(node: &Node) {
+    common::measure(|| check_once(node));
 }
 
-fn check_once(version: &str) {
+fn check_once(node: &Node) {
     let _alone = common::one_at_a_time();
     let modules = common::programs();
     let arguments = [modules.to_str().expect("UTF-8")];
-    let target = Target::start(version, &[], "minify.js", &arguments).wait_until_ready();
+    let target = Target::start(&node.version, &[], "minify.js", &arguments).wait_until_ready();
     let recording = record(&target, 6.0, &["--native"]);
 
     assert_eq!(recording.lost, 0, "{}", recording.notes);
@@ -53,8 +53,10 @@ fn check_once(version: &str) {
     let js = occurrences(&recording, Frame::is_js);
     let placeless = occurrences(&recording, |frame| frame.is_js() && frame.line.is_none());
     let (all, without) = (js.values().sum::<u64>(), placeless.values().sum::<u64>());
+    // Node.js 10.0 keeps positions of calls only of what is optimized.
+    let silent = if node.is_of("10.0.") { 3 } else { 1 };
     assert!(
-        without * 100 < all,
+        without * 100 < all * silent,
         "{without} of {all} JavaScript frames have no line"
     );
 
@@ -69,9 +71,9 @@ fn check_once(version: &str) {
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("terser", 18, |node| check(&node.version)),
+        Test::new("terser", 18, check),
         // Node.js 8.0 does not know all of the language that it is written in.
-        Test::new("terser", 8, |node| check(&node.version))
+        Test::new("terser", 8, check)
             .before(18)
             .only_on(|node| !node.has_full_codegen())
             .seldom_if(|_| true),

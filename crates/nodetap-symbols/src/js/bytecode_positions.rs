@@ -1,5 +1,6 @@
 //! Where bytecodes stand in the source, kept from one frame to the next.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use nodetap_v8::source_position::{self, Entry};
@@ -65,6 +66,25 @@ impl BytecodePositions {
         }
         source_position::lookup(table.entries.as_ref()?, offset)?.script_offset
     }
+
+    /// All places in the script that the bytecodes in `range` stand at, where the
+    /// table has been read by [`BytecodePositions::position`].
+    pub fn positions_in(
+        &self,
+        array: Tagged,
+        key: FunctionKey,
+        range: Range<u32>,
+    ) -> Option<Vec<u32>> {
+        let entries = self.tables.get(&(array, key))?.entries.as_ref()?;
+        let first = source_position::lookup(entries, i64::from(range.start))?;
+        let range = i64::from(range.start)..i64::from(range.end);
+        let inside = entries
+            .iter()
+            .filter(|entry| range.contains(&entry.code_offset));
+        let positions = std::iter::once(first).chain(inside.map(|entry| entry.position));
+        positions.map(|position| position.script_offset).collect()
+    }
+
     /// The functions whose bytecode was met at `array`.
     pub fn functions_of(&self, array: Tagged) -> Vec<FunctionKey> {
         let of_array = |&&(at, _): &&(Tagged, FunctionKey)| at == array;

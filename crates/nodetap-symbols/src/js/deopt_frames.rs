@@ -6,6 +6,7 @@
 //! eager deoptimization say where they stand.
 
 use nodetap_sampler::builtins::Builtins;
+use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::Code;
 use nodetap_v8::deoptimization::DeoptimizationData;
 use nodetap_v8::translation::TranslatedFrame;
@@ -31,6 +32,8 @@ pub struct Reading<'a> {
     pub bytecode: &'a mut BytecodePositions,
     /// V8's builtins.
     pub builtins: &'a Builtins,
+    /// How long bytecodes are.
+    pub sizes: Option<&'a BytecodeSizes>,
 }
 
 /// The functions that are active at the place of deoptimization entry
@@ -45,7 +48,8 @@ pub fn at_entry(
     of_frames(reading, code, data, known, &data.frames(entry)?)
 }
 
-fn of_frames(
+/// The functions of `frames` of `code`, outermost first, likewise.
+pub fn of_frames(
     reading: &mut Reading<'_>,
     code: &Code,
     data: &DeoptimizationData,

@@ -14,6 +14,7 @@ mod deopt_frames;
 mod flow;
 mod full_codegen;
 mod functions;
+mod loops;
 mod optimized;
 mod top;
 
@@ -291,6 +292,7 @@ impl JsNames {
             functions: &mut self.functions,
             bytecode: &mut self.bytecode,
             builtins: &target.builtins,
+            sizes: target.bytecode_sizes.as_ref(),
         };
         let active = optimized.active(&mut reading, &code.code, &code.instructions, offset, kind);
         optimized_frames(&active, tier)

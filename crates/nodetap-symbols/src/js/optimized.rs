@@ -20,6 +20,7 @@ use super::active::{ActiveFunction, common};
 use super::deopt_frames::{self, Anchors, Reading, WithoutPositions};
 use super::flow::Flow;
 use super::functions::{FunctionInfo, Functions};
+use super::loops::Loops;
 
 /// The functions that code was made of, by the addresses that they had when
 /// it was read; the garbage collector may have moved them since. `None` for
@@ -46,6 +47,7 @@ pub struct OptimizedCode {
     functions: KnownFunctions,
     safepoints: Vec<Safepoint>,
     flow: OnceCell<Flow>,
+    loops: OnceCell<Loops>,
     anchors: OnceCell<Anchors>,
     /// What was found before.
     active: RefCell<FxHashMap<(u32, PcKind), Stack>>,
@@ -82,6 +84,7 @@ impl OptimizedCode {
             }),
             data,
             flow: OnceCell::new(),
+            loops: OnceCell::new(),
             anchors: OnceCell::new(),
             active: RefCell::default(),
         })
@@ -183,7 +186,13 @@ impl OptimizedCode {
         at: u32,
     ) -> Option<Vec<ActiveFunction>> {
         if self.of_calls {
-            return None;
+            let loops = self.loops.get_or_init(|| {
+                let entries = [0].into_iter().chain(self.data.osr_entry);
+                let returns = self.safepoints.iter().map(|point| point.pc);
+                Loops::new(instructions, entries, returns)
+            });
+            let described = (code, &self.data);
+            return loops.active(reading, described, &self.functions, &self.safepoints, at);
         }
         let flow = self.flow.get_or_init(|| self.follow(instructions));
         if self.positions.is_empty() {

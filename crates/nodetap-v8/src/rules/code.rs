@@ -25,6 +25,7 @@ pub(super) fn bytecode(ask: &Ask<'_>) -> Result<BytecodeLayout, UnknownLayout> {
         data: ask.metadata.offset("BytecodeArray", "data").unwrap_or(54),
         // `BYTECODE_LIST` in src/interpreter/bytecodes.h: since 7.0.
         debug_prefixes: ask.version >= Version::new(7, 0),
+        loops: None,
     })
 }
 

@@ -2,23 +2,23 @@
 //! into the binary (Node.js 8 and 10).
 //!
 //! A function's place stands in its `SharedFunctionInfo` itself; builtins and
-//! handlers are `Code` on the heap. The files named are those of 6.2 and 6.7.
+//! handlers are `Code` on the heap. The files named are those of 6.2, 6.6 and 6.7.
 
 use super::{Ask, objects};
 use crate::layout::{
-    BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, InstanceTypes, Layout, NO_KIND,
-    NO_TYPE, OwnNames, SafepointFormat, SafepointLayout, SafepointPlace, ScopeInfoLayout,
-    ScriptLayout, SharedLayout, StackNamesLayout, UnknownLayout,
+    BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, InstanceTypes, Layout,
+    LoopBytecodes, NO_KIND, NO_TYPE, OwnNames, SafepointFormat, SafepointLayout, SafepointPlace,
+    ScopeInfoLayout, ScriptLayout, SharedLayout, StackNamesLayout, UnknownLayout,
 };
 use crate::translation::TranslationFormat;
 use crate::version::Version;
 
-/// Node.js 8.10 to 8.17, 10.0 and 10.24.
+/// Node.js 8.17, 10.0 and 10.24.
 pub(super) const KNOWN: [Version; 3] = [Version::new(6, 2), Version::new(6, 6), Version::new(6, 8)];
 
 /// Since then `Code` has the kinds and, but for one that came and went, the
 /// fields of 6.7; before, those of 6.2.
-const SMALLER_OBJECTS: Version = Version::new(6, 6);
+const SMALLER_CODE: Version = Version::new(6, 6);
 
 pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
     // `Map::kInstanceTypeOffset` in src/objects/map.h: one byte at first, which
@@ -45,7 +45,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
             ..objects::script(ask)?
         },
         debug_info_script: None,
-        bytecode: bytecode(),
+        bytecode: bytecode(ask.version),
         code: code(ask)?,
         frame: super::frame(ask)?,
         position_format: super::position_format(ask.version),
@@ -146,7 +146,7 @@ fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout> {
     })
 }
 
-fn bytecode() -> BytecodeLayout {
+fn bytecode(version: Version) -> BytecodeLayout {
     BytecodeLayout {
         length: 8,
         source_position_table: 32,
@@ -156,11 +156,15 @@ fn bytecode() -> BytecodeLayout {
         data: 58,
         // `BYTECODE_LIST` in src/interpreter/bytecodes.h
         debug_prefixes: false,
+        loops: (version == Version::new(6, 6)).then_some(LoopBytecodes {
+            jump_loop: 122,
+            stack_check: 149,
+        }),
     }
 }
 
 fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
-    let smaller = ask.version >= SMALLER_OBJECTS;
+    let smaller = ask.version >= SMALLER_CODE;
     let instruction_size = ask.offset("Code", "instruction_size")?;
     let flags = instruction_size + 4;
     // `class KindField`: one bit precedes it.
@@ -173,8 +177,12 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         bytecode_handler: kind(first + 1),
         regexp: kind(builtin + 1),
         wasm_function: kind(builtin + 2),
-        // After WASM_TO_JS_FUNCTION.
-        js_to_wasm_function: kind(builtin + 4),
+        // After WASM_TO_JS_FUNCTION, in 6.6 WASM_TO_WASM_FUNCTION as well.
+        js_to_wasm_function: kind(if ask.version == Version::new(6, 6) {
+            builtin + 5
+        } else {
+            builtin + 4
+        }),
         baseline: NO_KIND,
         maglev: NO_KIND,
         turbofan: kind(first),

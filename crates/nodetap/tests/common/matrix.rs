@@ -26,8 +26,15 @@ impl Node {
 
     /// Whether most functions have code of full-codegen's: until Node.js 8.3.
     pub fn has_full_codegen(&self) -> bool {
-        let is_of = |line| self.version.starts_with(line);
-        self.major() < 8 || ["8.0.", "8.1.", "8.2."].into_iter().any(is_of)
+        self.major() < 8
+            || ["8.0.", "8.1.", "8.2."]
+                .into_iter()
+                .any(|line| self.is_of(line))
+    }
+
+    /// Whether it is one of `line`: `10.0.`.
+    pub fn is_of(&self, line: &str) -> bool {
+        self.version.starts_with(line)
     }
 }
 

@@ -6,7 +6,7 @@
 //! pcs are told by the entries around them: [`place`].
 
 mod anchors;
-mod graph;
+pub(super) mod graph;
 mod labels;
 mod place;
 mod unoptimized;
