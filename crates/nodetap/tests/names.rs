@@ -1,15 +1,14 @@
 //! Names and places of functions against what V8's own CPU profiler says of them.
 //!
 //! The fixture `names` calls a function of every kind, and of every way to come to a
-//! name; each of them calls `burn`. It runs once under `--cpu-prof` and once under
+//! name; each of them calls `burn`. It runs once under `--cpu-prof` (before Node.js 12 it
+//! asks the module `inspector` for the same) and once under
 //! nodetap: the stacks above which `burn` was seen must be the same, each function with
 //! its name, script, line and column.
 
 mod common;
 
 use std::collections::BTreeMap;
-use std::thread;
-use std::time::Duration;
 
 use common::cpu_profile;
 use common::matrix::{self, Node, Test};
@@ -51,10 +50,12 @@ fn path(name: &str) -> String {
 }
 
 /// A name as both write it: of a surrogate that stands alone, UTF-8 has nothing, and the
-/// profiler's JSON has its three bytes as three characters. That of V8 8 leaves out DEL,
+/// profiler's JSON has its three bytes as three characters (from the module `inspector`
+/// those of Latin 1). That of V8 8 leaves out DEL,
 /// too, and what follows the first 1,024 UTF-16 units.
 fn name(node: &Node, name: &str) -> String {
     let name = name.replace("\u{fffd}\u{fffd}\u{fffd}", "\u{fffd}");
+    let name = name.replace("\u{ed}\u{a0}\u{80}", "\u{fffd}");
     if node.major() >= 16 {
         return name;
     }
@@ -70,30 +71,50 @@ fn add(stacks: &mut Stacks, mut stack: Vec<Function>, count: u64) {
     }
 }
 
+/// What V8's profiler says. On a busy machine it may see nothing of some milliseconds.
 fn profiled(node: &Node) -> (usize, Stacks) {
     let flags = ["--cpu-prof-interval=500"];
-    let (text, profiles) = cpu_profile::profile(node, &flags, "names/main.js", &[]);
     let mut stacks = Stacks::new();
-    for profile in &profiles {
-        let all = profile.stacks();
-        for seen in &profile.nodes {
-            let function = |frame: &&cpu_profile::CallFrame| {
-                let (line, column) = frame.start();
-                (name(node, &frame.name()), path(&frame.url), line, column)
-            };
-            let stack = all[&seen.id].iter().map(function).collect();
-            add(&mut stacks, stack, seen.hit_count);
+    let mut kinds = usize::MAX;
+    for _ in 0..5 {
+        let (text, profiles) = cpu_profile::profile(node, &flags, "names/main.js", &[]);
+        kinds = text.trim().parse().expect("a number of kinds");
+        for profile in &profiles {
+            let all = profile.stacks();
+            for seen in &profile.nodes {
+                let function = |frame: &&cpu_profile::CallFrame| {
+                    let (line, column) = start(node, frame);
+                    (name(node, &frame.name()), path(&frame.url), line, column)
+                };
+                let stack = all[&seen.id].iter().map(function).collect();
+                add(&mut stacks, stack, seen.hit_count);
+            }
+        }
+        if stacks.len() >= kinds {
+            break;
         }
     }
-    (text.trim().parse().expect("a number of kinds"), stacks)
+    (kinds, stacks)
+}
+
+/// Where a function starts, 0:0 where nobody can tell: V8 7.8 counts the lines of a
+/// `new Function` from its body on, but moves them when its profiler is told of it.
+fn start(node: &Node, frame: &cpu_profile::CallFrame) -> (u32, u32) {
+    let start = frame.start();
+    let heads = ["(function", "(function*", "(async function"];
+    let is_head = |head: &str| start == (1, format!("{head} anonymous").len() as u32 + 1);
+    let has_no_file = !frame.url.contains('/');
+    if node.major() == 12 && has_no_file && heads.into_iter().any(is_head) {
+        (0, 0)
+    } else {
+        start
+    }
 }
 
 fn recorded(node: &Node) -> (usize, Stacks) {
     let mut target = Target::start(&node.version, &[], "names/main.js", &["--wait"]);
     let kinds = target.line().parse().expect("a number of kinds");
-    let running = recording::start(&target, 60.0, &["-r", "1999"]);
-    // It is to be there before the first kind is called.
-    thread::sleep(Duration::from_millis(1500));
+    let running = recording::start(&target, 60.0, &["-r", "1999"]).wait_until_sampling();
     target.tell("go");
     let recording = running.finish();
     assert_eq!(recording.lost, 0, "{}", recording.notes);
@@ -140,20 +161,23 @@ fn check(node: &Node) {
         let (kinds, profiled) = profiled(node);
         let (kinds_too, recorded) = recorded(node);
         assert_eq!(kinds, kinds_too);
-        assert!(
-            profiled.len() >= kinds,
-            "{} of {kinds} kinds",
-            profiled.len()
-        );
         let ours = missing(&recorded, &profiled);
         let theirs = missing(&profiled, &recorded);
         assert!(
             ours.is_empty() && theirs.is_empty(),
             "nodetap alone has\n{ours}--cpu-prof alone has\n{theirs}"
         );
+        assert!(
+            profiled.len() >= kinds,
+            "{} of {kinds} kinds",
+            profiled.len()
+        );
     });
 }
 
 fn main() -> std::process::ExitCode {
-    matrix::main([Test::new("names", 14, check)])
+    matrix::main([
+        Test::new("names", 14, check),
+        Test::new("names", 8, check).before(14).long(),
+    ])
 }
