@@ -63,7 +63,12 @@ fn name(node: &Node, name: &str) -> String {
 }
 
 /// Adds what was seen to `stacks` if it ends with `burn`.
-fn add(stacks: &mut Stacks, mut stack: Vec<Function>, count: u64) {
+fn add(node: &Node, stacks: &mut Stacks, mut stack: Vec<Function>, count: u64) {
+    if node.version.starts_with("8.0.") {
+        // The profiler of V8 5.8 leaves out the code of scripts and what eval is given.
+        let is_code = |it: &Function| it.0 == "(anonymous)" && matches!((it.2, it.3), (1, 1 | 6));
+        stack.retain(|function| !is_code(function));
+    }
     let burn = stack.iter().position(|function| function.0 == "burn");
     if let Some(burn) = burn.filter(|_| count > 0) {
         stack.truncate(burn);
@@ -87,7 +92,7 @@ fn profiled(node: &Node) -> (usize, Stacks) {
                     (name(node, &frame.name()), path(&frame.url), line, column)
                 };
                 let stack = all[&seen.id].iter().map(function).collect();
-                add(&mut stacks, stack, seen.hit_count);
+                add(node, &mut stacks, stack, seen.hit_count);
             }
         }
         if stacks.len() >= kinds {
@@ -130,7 +135,7 @@ fn recorded(node: &Node) -> (usize, Stacks) {
                 frame.function_column.unwrap_or(0),
             )
         };
-        add(&mut stacks, js.map(function).collect(), count);
+        add(node, &mut stacks, js.map(function).collect(), count);
     }
     (kinds, stacks)
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Command;
 
-use common::matrix::{self, Test};
+use common::matrix::{self, Node, Test};
 use common::target::Target;
 
 /// A line of a text tree.
@@ -59,14 +59,14 @@ fn assert_is_tree(lines: &[Line], total: u64) {
     }
 }
 
-fn check(version: &str) {
-    common::measure(|| check_once(version));
+fn check(node: &Node) {
+    common::measure(|| check_once(node));
 }
 
-fn check_once(version: &str) {
+fn check_once(node: &Node) {
     let _alone = common::one_at_a_time();
     let script = common::demo();
-    let target = Target::start_demo(version);
+    let target = Target::start_demo(&node.version);
     let pid = target.pid().to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_nodetap"))
         .args(["sample", &pid, "text", "2"])
@@ -96,23 +96,32 @@ fn check_once(version: &str) {
     let at = path.iter().position(|label| *label == chain[0]);
     let at = at.unwrap_or_else(|| panic!("no main module in {text}"));
     assert!(at > 0, "nothing is outside of the main module in {text}");
-    // Node's own scripts are files of `node:internal`, before Node 16 `internal`.
+    // Node's own scripts are files of `node:internal`, before Node 16 `internal`, before
+    // Node 12 also others without a folder.
     let internal = |label: &&str| {
         let place = label.split(' ').nth(1).unwrap_or_default();
         let place = place.strip_prefix("node:").unwrap_or(place);
-        place.starts_with("internal/")
+        place.starts_with("internal/") || node.major() < 12 && !place.contains('/')
     };
     assert!(path[..at].iter().all(internal), "{text}");
     assert_eq!(path[at..at + 4], chain, "{text}");
     // `log` calls two things: what makes the stack's text, and the console.
     let console = lines.iter().any(|line| {
+        let (function, place) = line.label.split_once(' ').unwrap_or_default();
         line.level == at + 5
-            && line.label.starts_with("log ")
-            && line.label.contains("internal/console/constructor")
+            && match node.major() {
+                ..12 => {
+                    ["log", "Console.log"].contains(&function) && place.starts_with("console.js:")
+                }
+                _ => function == "log" && place.contains("internal/console/constructor"),
+            }
     });
     assert!(console, "{text}");
 }
 
 fn main() -> std::process::ExitCode {
-    matrix::main([Test::new("text", 12, |node| check(&node.version))])
+    matrix::main([
+        Test::new("text", 12, check),
+        Test::new("text", 0, check).before(12).long(),
+    ])
 }
