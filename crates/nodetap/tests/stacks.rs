@@ -104,7 +104,7 @@ impl Names {
 
     /// The true stack that `report` tells, outermost first.
     fn true_stack(&self, node: &Node, report: &Report) -> Vec<TrueFrame> {
-        if node.major() < 8 {
+        if !has_profiler(node) {
             return report.sites.iter().rev().map(NamedSite::frame).collect();
         }
         let name = |named: &NamedSite| {
@@ -146,10 +146,16 @@ impl NamedSite {
     }
 }
 
+/// Whether a program can ask V8's profiler, and that tells of all functions: the one of
+/// V8 5.8 leaves out what eval is given.
+fn has_profiler(node: &Node) -> bool {
+    node.major() >= 8 && !node.version.starts_with("8.0.")
+}
+
 /// What the functions of all kinds are called.
 fn ask_profiler(node: &Node, addon: Option<&str>) -> Names {
     let mut names = Names::default();
-    if node.major() < 8 {
+    if !has_profiler(node) {
         return names;
     }
     let flags = ["--cpu-prof-interval=500"];
@@ -224,12 +230,12 @@ fn is_true(node: &Node, stack: &[&Frame], truth: &[TrueFrame], spinner: Place) -
         stack.truncate(truth.len());
     }
     for (frame, truth) in stack.iter_mut().zip(truth) {
-        if truth.start.is_none() && (node.major() < 8 || truth.file.is_some()) {
+        if truth.start.is_none() && (!has_profiler(node) || truth.file.is_some()) {
             frame.function_line = None;
             frame.function_column = None;
         }
         // A computed name, which V8's profiler does not know: `[Symbol.iterator]`.
-        if node.major() < 8 && truth.function.contains('[') {
+        if !has_profiler(node) && truth.function.contains('[') {
             frame.function.clone_from(&truth.function);
         }
     }
@@ -244,8 +250,9 @@ fn check(node: &Node, flags: &[&str], options: &[&str]) {
     common::measure(|| {
         let _alone = common::one_at_a_time();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // Node.js 8 does not know the function by which it makes itself known.
-        let addon = (node.major() >= 10).then(|| build_addon(folder.path()));
+        // Before 10.2 node does not know the function by which it makes itself known.
+        let knows_it = node.major() >= 10 && !node.version.starts_with("10.0.");
+        let addon = knows_it.then(|| build_addon(folder.path()));
         let addon = addon.as_deref();
         let names = ask_profiler(node, addon);
         let mut arguments = vec!["--wait"];
