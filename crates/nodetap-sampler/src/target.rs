@@ -117,7 +117,7 @@ impl TargetError {
                 Some("run nodetap as root: sudo nodetap …".to_owned())
             }
             TargetError::UnknownV8 { .. } => Some(
-                "nodetap reads Node.js 0.10, 0.12, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 25 and 26"
+                "nodetap reads Node.js 0.10, 0.12, 4, 6, 8, 10, 12 to 22 and 24 to 26 (of 8, 10, 12 and 14 not every release)"
                     .to_owned(),
             ),
             TargetError::Image { .. } | TargetError::Io { .. } => None,

@@ -285,6 +285,20 @@ impl Heap<'_> {
         ))
     }
 
+    /// Where the calls of baseline code return to, in bytes from its start, and
+    /// the bytecodes that they are of, by their offset: for versions whose table
+    /// has no more ([`CodeLayout::baseline_calls_only`]). Of two calls that
+    /// return to one place the first counts.
+    ///
+    /// [`CodeLayout::baseline_calls_only`]: crate::layout::CodeLayout::baseline_calls_only
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn baseline_calls(&self, code: &Code) -> Result<Vec<(u32, u32)>, Error> {
+        let table = self.byte_array(code.table)?;
+        Ok(decode_baseline_calls(&table))
+    }
+
     /// Where the code of each bytecode ends, in bytes from the start of
     /// baseline code; the first is the prologue's end, before any bytecode
     /// (`BytecodeOffsetIterator`, `src/baseline/bytecode-offset-iterator.h`).
@@ -304,6 +318,23 @@ impl Heap<'_> {
     }
 }
 
+/// Pairs of how far it is from one call to the next, in bytes of machine code
+/// and of bytecode (`BytecodeOffsetTableBuilder` in
+/// `src/baseline/baseline-compiler.h` of 9.0).
+fn decode_baseline_calls(table: &[u8]) -> Vec<(u32, u32)> {
+    let mut bytes = Vlq::new(table);
+    let mut calls: Vec<(u32, u32)> = Vec::new();
+    let (mut pc, mut bytecode) = (0_u32, 0_u32);
+    let add = |sum: u32, delta: u64| sum.wrapping_add(delta as u32);
+    while let (Some(to_pc), Some(to_bytecode)) = (bytes.unsigned(), bytes.unsigned()) {
+        (pc, bytecode) = (add(pc, to_pc), add(bytecode, to_bytecode));
+        if calls.last().is_none_or(|&(last, _)| last < pc) {
+            calls.push((pc, bytecode));
+        }
+    }
+    calls
+}
+
 /// The index of the bytecode whose baseline code contains the byte before
 /// `pc_offset` (a return address: the call is before it) or, for
 /// `pc_offset + 1` of a thread's own pc, the one that executes.
@@ -319,6 +350,14 @@ pub fn baseline_bytecode_index(ends: &[u32], pc_offset: u32) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_of_baseline_code_are_pairs_of_distances() {
+        let table = [20, 4, 0xac, 0x02, 3, 0, 9, 7, 0x80, 0x01, 5];
+        let calls = decode_baseline_calls(&table);
+        assert_eq!(calls, [(20, 4), (320, 7), (327, 144)]);
+        assert_eq!(decode_baseline_calls(&table[..1]), []);
+    }
 
     #[test]
     fn a_return_address_belongs_to_the_bytecode_before_it() {

@@ -258,6 +258,8 @@ pub struct CodeLayout {
     /// Whether baseline code has its `BytecodeArray` in place of
     /// deoptimization data; else only its instructions name it.
     pub has_bytecode: bool,
+    /// Whether baseline code tells the bytecodes of its calls alone.
+    pub baseline_calls_only: bool,
     /// Where builtins are on the heap: a builtin's number, an int32.
     pub builtin_index: Option<u32>,
     /// `KindField` of the flags.

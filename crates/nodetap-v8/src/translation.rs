@@ -149,8 +149,15 @@ const V8: TranslationFormat = TranslationFormat {
     match_previous: None,
 };
 
-/// `translation-opcode.h` of 9.4, and of 10.0, which is the same; 10.2 is like
-/// them.
+/// `translation-opcode.h` of 9.0: as in the next ones, but for how numbers are
+/// written (`TranslationBuffer` in `src/deoptimizer/translation-array.cc`).
+const V9_0: TranslationFormat = TranslationFormat {
+    low_continuation: true,
+    ..V10
+};
+
+/// `translation-opcode.h` of 9.1 to 10.0, which are the same; 10.1 and 10.2 are
+/// like them.
 const V10: TranslationFormat = TranslationFormat {
     operands: b"2103113131111111115334111112",
     packed_opcodes: true,
@@ -163,6 +170,31 @@ const V10: TranslationFormat = TranslationFormat {
     other: &[0, 6, 8, 21],
     literal: 22,
     match_previous: None,
+};
+
+/// `translation-opcode.h` of 10.7.
+const V10_7: TranslationFormat = TranslationFormat {
+    operands: b"10311313111112111153340111112",
+    packed_opcodes: false,
+    low_continuation: false,
+    begin: &[2],
+    lookback: false,
+    function: &[18],
+    bytecode_array: false,
+    builtin: &[19, 20],
+    other: &[5, 7, 13, 21],
+    literal: 23,
+    match_previous: None,
+};
+
+/// `translation-opcode.h` of 10.8.
+const V10_8: TranslationFormat = TranslationFormat {
+    operands: b"103113131111121111111153340111112",
+    function: &[22],
+    builtin: &[23, 24],
+    other: &[5, 7, 13, 25],
+    literal: 27,
+    ..V10_7
 };
 
 /// 11.3, as in `translation-opcode.h` of 11.2.
@@ -180,7 +212,7 @@ const V11: TranslationFormat = TranslationFormat {
     match_previous: Some(35),
 };
 
-/// `translation-opcode.h` of 12.4.
+/// `translation-opcode.h` of 11.8 and of 12.4, which are the same.
 const V12: TranslationFormat = TranslationFormat {
     operands: b"5333213432103311111111111111111101111121",
     packed_opcodes: false,
@@ -219,10 +251,13 @@ impl TranslationFormat {
             (6, 2) => Some(&V6_2),
             (6, 6) => Some(&V6_6),
             (6, 7..) | (7, 0) => Some(&V6_8),
-            (7, 8) | (8, 1) | (8, 4) => Some(&V8),
-            (9, 4) | (10, 2) => Some(&V10),
+            (7, 7..) | (8, ..=6) => Some(&V8),
+            (9, 0) => Some(&V9_0),
+            (9, _) | (10, ..=2) => Some(&V10),
+            (10, 7) => Some(&V10_7),
+            (10, 8) => Some(&V10_8),
             (11, 3) => Some(&V11),
-            (12, 4) => Some(&V12),
+            (11, 8) | (12, 4) => Some(&V12),
             (13, 6..) | (14, 0..=6) => Some(&V13),
             _ => None,
         }
@@ -343,7 +378,9 @@ impl Reader<'_> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;
         let opcodes = self.format.operands.len() as u8;
-        let matched = if byte >= opcodes {
+        let matched = if self.format.match_previous.is_none() {
+            None
+        } else if byte >= opcodes {
             // So V8 writes the most frequent one, operand included.
             Some(u64::from(byte - opcodes))
         } else if Some(byte) == self.format.match_previous {
@@ -362,7 +399,7 @@ impl Reader<'_> {
             self.since = 0;
             return self.opcode_of_previous();
         }
-        if self.format.begin.contains(&byte) {
+        if self.format.lookback && self.format.begin.contains(&byte) {
             // The first operand is how far back the previous one begins.
             let back = self.format.number(self.bytes, &mut self.at.clone())?;
             if back > 0 {
@@ -424,8 +461,10 @@ mod tests {
         }
     }
 
-    fn all() -> [&'static TranslationFormat; 7] {
-        [&V6_2, &V6_8, &V8, &V10, &V11, &V12, &V13]
+    fn all() -> [&'static TranslationFormat; 10] {
+        [
+            &V6_2, &V6_8, &V8, &V9_0, &V10, &V10_7, &V10_8, &V11, &V12, &V13,
+        ]
     }
 
     #[test]

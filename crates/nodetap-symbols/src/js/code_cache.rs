@@ -58,6 +58,9 @@ pub enum Details {
         /// The bytecodes' offsets, in order; empty where they aren't known.
         offsets: Vec<u32>,
     },
+    /// Baseline code that tells no more than its calls: see
+    /// `Heap::baseline_calls`.
+    BaselineCalls(Vec<(u32, u32)>),
     /// Full-codegen's code.
     Unoptimized(FullCode),
     /// Crankshaft's code.
@@ -188,6 +191,9 @@ fn details(
     Ok(match code.kind {
         CodeKind::Maglev | CodeKind::Turbofan => {
             Details::Optimized(Box::new(OptimizedCode::read(heap, functions, code)?))
+        }
+        CodeKind::Baseline if heap.layout.code.baseline_calls_only => {
+            Details::BaselineCalls(heap.baseline_calls(code)?)
         }
         CodeKind::Baseline => Details::Baseline {
             ends: heap.baseline_ends(code)?,

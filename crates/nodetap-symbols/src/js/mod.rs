@@ -202,6 +202,17 @@ impl JsNames {
                     .and_then(|key| self.baseline_position(&heap, ends, offsets, end, array, key));
                 Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
             }
+            Details::BaselineCalls(calls) => {
+                let array = Tagged(record.bytecode_array);
+                let key = FunctionKey::of_record(record).filter(|_| code.code.data == array);
+                let call = calls.binary_search_by_key(&offset, |&(pc, _)| pc);
+                // Nothing tells where between two calls it is.
+                let call = call.ok().filter(|_| kind == PcKind::Return);
+                let position = key.zip(call).and_then(|(key, call)| {
+                    self.position_in(&heap, array, key, i64::from(calls[call].1))
+                });
+                Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
+            }
             Details::Optimized(optimized) => {
                 let frames = self.optimized(target, record, (&code, optimized), offset, kind);
                 Some(frames)
@@ -381,7 +392,9 @@ impl JsNames {
         let code = self.code(target, pc)?;
         match &code.details {
             Details::Optimized(optimized) => Some(optimized.function()?.id),
-            Details::Baseline { .. } if code.code.data.0 == record.bytecode_array => {
+            Details::Baseline { .. } | Details::BaselineCalls(_)
+                if code.code.data.0 == record.bytecode_array =>
+            {
                 Some(self.function(target, record)?.id)
             }
             Details::Crankshaft(optimized) => {
@@ -417,6 +430,10 @@ impl JsNames {
             }
             Details::Baseline { ends, offsets } => self
                 .baseline_function(&heap, code, ends, offsets, offset, entered)
+                .into_iter()
+                .collect(),
+            Details::BaselineCalls(_) => self
+                .baseline_function(&heap, code, &[], &[], offset, entered)
                 .into_iter()
                 .collect(),
             Details::Unoptimized(full) => self

@@ -8,6 +8,9 @@ use crate::layout::{
 use crate::translation::TranslationFormat;
 use crate::version::Version;
 
+/// Since then the relocation information is with the instructions.
+const RELOCATION_WITH_INSTRUCTIONS: Version = Version::new(11, 8);
+
 pub(super) fn bytecode(ask: &Ask<'_>) -> Result<BytecodeLayout, UnknownLayout> {
     Ok(BytecodeLayout {
         length: 8,
@@ -58,22 +61,23 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         osr_pc_offset: literal_array + 2,
         shared_function_info: index(&["WrappedSharedFunctionInfo", "SharedFunctionInfo"], 6),
         inlining_positions,
-        exit_start: Some(after),
+        exit_start: (ask.version >= Version::new(7, 8)).then_some(after),
         eager_count: has_counts.then_some(after + 1),
         lazy_count: has_counts.then_some(after + 2),
         first_entry: match ask.version {
-            // Until 8.3 only where the exits start follows, in 8.4 also how
-            // many are eager.
-            version if version < Version::new(8, 4) => after + 1,
+            // Until 8.2 only where the exits start follows, since 7.8, in 8.3
+            // also how many are eager.
+            version if version < Version::new(7, 8) => after,
+            version if version < Version::new(8, 3) => after + 1,
             version if version < Version::new(8, 9) => after + 2,
             _ => after + 3,
         },
         // `Deoptimizer::kEagerDeoptExitSize` and `kLazyDeoptExitSize` in
         // src/deoptimizer/x64/deoptimizer-x64.cc.
         entry_size: 3,
-        exit_size: match ask.version.major {
-            10.. => Some(4),
-            9 => Some(7),
+        exit_size: match (ask.version.major, ask.version.minor) {
+            (10.., _) | (9, 5..) => Some(4),
+            (9, _) => Some(7),
             _ => None,
         },
         translation: TranslationFormat::of(ask.version),
@@ -95,7 +99,10 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             deoptimization_or_interpreter_data: 16,
             position_table: 24,
             positions_of_calls: false,
-            has_bytecode: ask.version >= Version::new(10, 0),
+            has_bytecode: ask.version >= Version::new(9, 5),
+            // `Code::GetBytecodeOffsetForBaselinePC` in src/objects/code-inl.h
+            // of 9.0.
+            baseline_calls_only: ask.version < Version::new(9, 1),
             builtin_index: None,
             kind_mask,
             kinds,
@@ -117,6 +124,30 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             crankshaft: None,
         });
     }
+    if !trusted && ask.version >= RELOCATION_WITH_INSTRUCTIONS {
+        // deoptimization data, position table, instruction_stream,
+        // instruction_start, flags, instruction_size, the size of the
+        // metadata (src/objects/code.h of 11.8).
+        return Ok(CodeLayout {
+            instructions: ask.offset("InstructionStream", "instruction_start")?,
+            stream_code: Some(8),
+            code_stream: Some(24),
+            instruction_start: Some(32),
+            instruction_size: 44,
+            flags: 40,
+            deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
+            position_table: ask.offset("Code", "source_position_table")?,
+            positions_of_calls: false,
+            has_bytecode: true,
+            baseline_calls_only: false,
+            builtin_index: None,
+            kind_mask,
+            kinds,
+            deoptimization,
+            safepoints: safepoints(ask, SafepointPlace::Metadata { size: 48 }),
+            crankshaft: None,
+        });
+    }
     if !trusted {
         // relocation_info, deoptimization data, position table,
         // instruction_stream, instruction_start, flags, builtin_id,
@@ -132,6 +163,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             position_table: ask.offset("Code", "source_position_table")?,
             positions_of_calls: false,
             has_bytecode: true,
+            baseline_calls_only: false,
             builtin_index: None,
             kind_mask,
             kinds,
@@ -153,6 +185,7 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         position_table: 16,
         positions_of_calls: false,
         has_bytecode: true,
+        baseline_calls_only: false,
         builtin_index: None,
         kind_mask,
         kinds,
@@ -188,12 +221,17 @@ fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
             kind_shift: 1,
             stubs: &[],
         };
-        return Ok((kind(0x1f), kinds));
+        // `KindField` became narrower.
+        let mask = match ask.version < Version::new(8, 6) {
+            true => 0x1f,
+            false => 0xf,
+        };
+        return Ok((kind(mask), kinds));
     }
-    // In 9, between baseline code and TurboFan's was TURBOPROP.
-    let baseline: u32 = match ask.version.major {
-        9 => 11,
-        _ => ask.unsigned("CodeKindBaseline")?,
+    // The metadata tells since 9.5.
+    let baseline: u32 = match ask.metadata.get("CodeKindBaseline") {
+        Some(_) => ask.unsigned("CodeKindBaseline")?,
+        None => 11,
     };
     // `CODE_KIND_LIST` (src/objects/code-kind.h): BYTECODE_HANDLER, FOR_TESTING,
     // BUILTIN, REGEXP, WASM_FUNCTION, …; in 14 FOR_TESTING_JS came before BUILTIN,
@@ -214,15 +252,20 @@ fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
             9 => NO_KIND,
             _ => baseline + 1,
         },
-        turbofan: baseline + 2,
+        // In 9, TURBOPROP was in the place of MAGLEV, until 9.2 behind
+        // NATIVE_CONTEXT_INDEPENDENT.
+        turbofan: match ask.version < Version::new(9, 2) {
+            true => baseline + 3,
+            false => baseline + 2,
+        },
         unoptimized: NO_KIND,
         crankshaft: NO_KIND,
         kind_shift: 0,
         stubs: &[],
     };
-    let mask = match ask.version.major {
-        9 => 0xf,
-        _ => ask.unsigned("CodeKindFieldMask")?,
+    let mask = match ask.metadata.get("CodeKindFieldMask") {
+        Some(_) => ask.unsigned("CodeKindFieldMask")?,
+        None => 0xf,
     };
     Ok((mask, kinds))
 }

@@ -180,6 +180,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         builtin_index: None,
         positions_of_calls: false,
         has_bytecode: false,
+        baseline_calls_only: false,
         position_table: ask.offset("Code", "relocation_info")?,
         kind_mask: ((1 << kind_bits) - 1) << kind_shift,
         kinds: CodeKinds {

@@ -230,6 +230,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         // `CodeGenerator::AssembleCode` in src/compiler/code-generator.cc).
         positions_of_calls: true,
         has_bytecode: true,
+        baseline_calls_only: false,
         // After the flags: safepoint_table_offset, handler_table_offset,
         // stub_key; in 6.2 kind_specific_flags 1 and 2 (which the safepoints'
         // offset is in), prologue_offset.

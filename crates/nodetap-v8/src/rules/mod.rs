@@ -12,15 +12,28 @@ use crate::metadata::Metadata;
 use crate::source_position::{PositionFormat, TableFormat};
 use crate::version::Version;
 
-/// The versions that the rules here were read for, and tried on: Node.js 12,
-/// 14, 16, 18, 20, 22, 24, 25 and 26. What is between them has layouts of its own.
-const KNOWN: [Version; 10] = [
+/// The versions that the rules here were read for, and tried on: those of the
+/// releases of Node.js from 12 on. What is between them has layouts of its own.
+const KNOWN: [Version; 23] = [
+    Version::new(7, 7),
     Version::new(7, 8),
+    Version::new(7, 9),
     Version::new(8, 1),
     Version::new(8, 4),
+    Version::new(8, 6),
+    Version::new(9, 0),
+    Version::new(9, 1),
+    Version::new(9, 2),
+    Version::new(9, 3),
     Version::new(9, 4),
+    Version::new(9, 5),
+    Version::new(9, 6),
+    Version::new(10, 1),
     Version::new(10, 2),
+    Version::new(10, 7),
+    Version::new(10, 8),
     Version::new(11, 3),
+    Version::new(11, 8),
     Version::new(12, 4),
     Version::new(13, 6),
     Version::new(14, 1),
@@ -106,11 +119,11 @@ fn position_format(version: Version) -> PositionFormat {
         } else {
             TableFormat::Signed
         },
-        // `PositionTableEntry`: since 8.4 a function's entry has an offset of
+        // `PositionTableEntry`: since 8.2 a function's entry has an offset of
         // its own, before the first bytecode's.
-        start: if version >= Version::new(8, 4) { -1 } else { 0 },
+        start: if version >= Version::new(8, 2) { -1 } else { 0 },
         // `SourcePosition::IsExternalField`: not yet in 7.0.
-        external_bit: version >= Version::new(7, 8),
+        external_bit: version >= Version::new(7, 4),
     }
 }
 

@@ -25,14 +25,15 @@ pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayo
     Ok(InstanceTypes {
         js_function_first: js_function,
         // Since 9 the constructors of the typed arrays, of Array, Promise and
-        // RegExp follow it: 14 types; since 10 classes, too, and another
+        // RegExp follow it: 14 types; since 9.5 classes, too, since 10 another
         // (`src/objects/js-function.tq`, `js-array.tq`, …). The metadata tells
-        // that since 12.
+        // that since 11.8.
         js_function_last: ask.unsigned("LastJSFunctionType").unwrap_or(
             js_function
-                + match ask.version.major {
-                    ..9 => 0,
-                    9 => 14,
+                + match (ask.version.major, ask.version.minor) {
+                    (..9, _) => 0,
+                    (9, ..5) => 14,
+                    (9, _) => 15,
                     _ => 16,
                 },
         ),
@@ -83,8 +84,13 @@ pub(super) fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
                 None => 0,
             },
         chars: ask.offset("SeqOneByteString", "chars")?,
-        second: ask.offset("ConsString", "second")?,
-        sliced_offset: ask.offset("SlicedString", "offset")?,
+        // Called `second_offset`, `offset_offset` in some of 7.
+        second: ask
+            .offset("ConsString", "second")
+            .or_else(|_| ask.offset("ConsString", "second_offset"))?,
+        sliced_offset: ask
+            .offset("SlicedString", "offset")
+            .or_else(|_| ask.offset("SlicedString", "offset_offset"))?,
         // `resource_data` follows `resource` (src/objects/string.tq).
         resource_data: resource + 8,
     })
@@ -116,8 +122,8 @@ pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
 }
 
 pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout> {
-    // Until 8.9 a `ScopeInfo` is a `FixedArray`.
-    let is_array = ask.version < Version::new(8, 9);
+    // A `ScopeInfo` is a `FixedArray`, in 9.0 still with a length like one.
+    let is_array = ask.version < Version::new(9, 1);
     let flags = if is_array { 16 } else { 8 };
     // These count words from the flags on.
     let slot = |name: &str| -> Result<u32, UnknownLayout> {
@@ -137,9 +143,9 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
     };
     // What is kept of a variable was one slot more: where `this` is.
     let receiver = ask.version < Version::new(10, 0);
-    // `ScopeFlags` (src/objects/scope-info.tq, before 8 scope-info.h): 8 put
+    // `ScopeFlags` (src/objects/scope-info.tq, before 8 scope-info.h): 7.9 put
     // the flag for a class's variable between others.
-    let after_class = if ask.version >= Version::new(8, 0) {
+    let after_class = if ask.version >= Version::new(7, 9) {
         11
     } else {
         10

@@ -101,6 +101,7 @@ fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
         // Unless something profiles or debugs when TurboFan compiles it
         // (`Isolate::NeedsSourcePositionsForProfiling` in src/isolate.cc).
         positions_of_calls: true,
+        baseline_calls_only: false,
         has_bytecode: false,
         // After kind_specific_flags 1 and 2 and prologue_offset.
         builtin_index: Some(flags + 16),

@@ -92,7 +92,7 @@ const CODE: [(Version, WasmCodeLayout); 6] = [
             }),
         },
     ),
-    // 13.6: a signature's hash in front, numbers between.
+    // 13.6: a signature's hash in front.
     (
         Version::new(13, 0),
         WasmCodeLayout {
@@ -208,9 +208,9 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
             FIRST_MODULE
         },
         script_type,
-        // `DecodeFunctionNames` in src/wasm/module-decoder.cc of 8.4; neither
-        // 8.1 nor 9.4.
-        exports_are_names: (Version::new(8, 2)..Version::new(9, 0)).contains(&version),
+        // `DecodeFunctionNames` in src/wasm/module-decoder.cc of 8.4 to 9.1;
+        // neither 8.2 nor 9.2.
+        exports_are_names: (Version::new(8, 3)..Version::new(9, 2)).contains(&version),
         code,
     })
 }

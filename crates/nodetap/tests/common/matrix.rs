@@ -2,8 +2,8 @@
 //!
 //! `scripts/nodes.sha256` lists the versions of the matrix, the last of each line; a
 //! new release joins it by one line. `NODETAP_TEST_NODES=all` (`make test-all`) takes
-//! those of `scripts/nodes-all.sha256` too, the first of each line, and runs every test
-//! on every version.
+//! those of `scripts/nodes-all.sha256` too, the first of each line and one of each V8 between,
+//! and runs every test on every version.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,8 +20,17 @@ pub struct Node {
 impl Node {
     /// The first number of its version.
     pub fn major(&self) -> u32 {
-        let major = self.version.split('.').next();
-        major.and_then(|it| it.parse().ok()).expect("a version")
+        self.number(0)
+    }
+
+    /// Whether it is this release, or came after it in its line or in another.
+    pub fn is_since(&self, major: u32, minor: u32) -> bool {
+        (self.major(), self.number(1)) >= (major, minor)
+    }
+
+    fn number(&self, index: usize) -> u32 {
+        let number = self.version.split('.').nth(index);
+        number.and_then(|it| it.parse().ok()).expect("a version")
     }
 
     /// Whether most functions have code of full-codegen's: until Node.js 8.3.

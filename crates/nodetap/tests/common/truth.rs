@@ -113,7 +113,8 @@ pub fn true_stack(
 fn starts_before_its_lines(node: &Node, site: &CallSite, start: (u32, u32)) -> bool {
     let is_head = |head: &str| start == (1, head.len() as u32 + 1);
     let heads = ["(function anonymous", "(function* anonymous"];
-    node.major() == 12 && site.file.is_none() && heads.into_iter().any(is_head)
+    let is_7_8 = node.major() == 12 && node.is_since(12, 16);
+    is_7_8 && site.file.is_none() && heads.into_iter().any(is_head)
 }
 
 /// How many frames, from the outermost on, are true; those of the innermost function
