@@ -88,14 +88,10 @@ pub fn check(node: &[OsString], flags: &[&str], script: &Path, arguments: &[&str
             let js: Vec<&Frame> = main.js().collect();
             assert_eq!(mistake(&js, &sites), None);
             // V8's builtins have their names.
-            let v8 = dump
-                .v8
-                .split('.')
-                .next()
-                .and_then(|major| major.parse().ok());
-            let entry = match v8.expect("a version") {
-                0..=5_u32 => ["(builtin)", "(stub)"],
-                6 => ["JSEntryTrampoline", "(stub)"],
+            let node = dump.node.trim_start_matches('v').split('.').next();
+            let entry = match node.and_then(|it| it.parse().ok()).expect("a version") {
+                0..=7_u32 => ["(builtin)", "(stub)"],
+                8..=11 => ["JSEntryTrampoline", "(stub)"],
                 _ => ["JSEntryTrampoline", "JSEntry"],
             };
             let builtins = main.frames.iter().filter(|frame| frame.kind == "builtin");
