@@ -5,12 +5,14 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZero;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use common::as_v8;
 use common::cpu_profile::CpuProfile;
 use common::matrix::{self, Node, Test};
+use common::target::Target as Process;
 use nodetap_profile::{Frame, Kind, Metadata, Profile};
 use nodetap_sampler::ebpf::{self, EbpfSampler};
 use nodetap_sampler::raw::RawSample;
@@ -45,22 +47,12 @@ impl Times {
     }
 }
 
-/// What V8's profiler saw. What it shows on top of a function that has no script (a
-/// builtin, a C++ function) is that one's own time, as with nodetap; collecting garbage is
-/// left out of both.
-fn profiled(node: &Node, program: &str) -> Times {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("work.cpuprofile");
-    let modules = common::programs();
-    let arguments = [
-        program,
-        modules.to_str().expect("UTF-8"),
-        path.to_str().expect("UTF-8"),
-    ];
-    let target = common::target::Target::start(&node.version, &[], "real.js", &arguments);
-    let mut target = target.wait_until_ready();
-    target.tell("go");
-    target.wait();
+/// What V8's profiler saw of the work that `process` does again. What it shows on top of a
+/// function that has no script (a builtin, a C++ function) is that one's own time, as with
+/// nodetap; collecting garbage is left out of both.
+fn profiled(mut process: Process, path: &Path) -> Times {
+    process.tell("go");
+    process.wait();
     let text = fs::read_to_string(path).expect("a profile");
     let profile: CpuProfile = serde_json::from_str(&text).expect("a .cpuprofile");
     let stacks = profile.stacks();
@@ -85,7 +77,7 @@ fn profiled(node: &Node, program: &str) -> Times {
     times
 }
 
-/// What nodetap saw of another run of the same.
+/// What nodetap saw of the same work.
 #[derive(Default)]
 struct Recorded {
     /// As it shows it.
@@ -97,13 +89,9 @@ struct Recorded {
 /// How long samples may wait to be named, as in nodetap's own recordings.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Records another run of the same. By nodetap's libraries rather than by its command,
-/// for what V8's profiler would have made of a sample is not told by the names alone.
-fn recorded(node: &Node, program: &str) -> Recorded {
-    let modules = common::programs();
-    let arguments = [program, modules.to_str().expect("UTF-8")];
-    let process = common::target::Target::start(&node.version, &[], "real.js", &arguments);
-    let mut process = process.wait_until_ready();
+/// Records the work of `process`. By nodetap's libraries rather than by its command, for
+/// what V8's profiler would have made of a sample is not told by the names alone.
+fn recorded(node: &Node, mut process: Process) -> (Recorded, Process) {
     let target = Target::attach(process.pid()).expect("attach");
     let mut symbolizer = Symbolizer::new(Options::default());
     symbolizer.attach(&target).expect("its mappings");
@@ -112,9 +100,12 @@ fn recorded(node: &Node, program: &str) -> Recorded {
     let mut sampler =
         EbpfSampler::start(&ebpf::Options::with_rate(RATE_HZ), &watched).expect("the eBPF sampler");
     process.tell("go");
-    let ended = thread::spawn(move || process.wait());
+    let done = thread::spawn(move || {
+        assert_eq!(process.line(), "done");
+        process
+    });
     let mut recorded = Recorded::default();
-    while !ended.is_finished() {
+    while !done.is_finished() {
         let mut batch: Vec<RawSample> = Vec::new();
         sampler
             .poll(POLL_INTERVAL, &mut |sample| batch.push(sample.to_owned()))
@@ -136,9 +127,8 @@ fn recorded(node: &Node, program: &str) -> Recorded {
             recorded.as_v8.add(functions(&named.frames[seen..]), 1.0);
         }
     }
-    ended.join().expect("it did its work");
     assert_eq!(sampler.stop(&mut |_| {}).expect("stop"), 0);
-    recorded
+    (recorded, done.join().expect("it did its work"))
 }
 
 /// The functions of a stack's frames in scripts, outermost first.
@@ -208,7 +198,15 @@ fn compare(theirs: &Times, ours: &Times) -> Comparison {
 fn check(node: &Node, program: &str) {
     common::measure(|| {
         let _alone = common::one_at_a_time();
-        let (theirs, ours) = (profiled(node, program), recorded(node, program));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("work.cpuprofile");
+        let modules = common::programs();
+        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let arguments = [program, &text(&modules), &text(&path)];
+        // One process: what V8 compiles, and what it inlines where, is never twice the same.
+        let process = Process::start(&node.version, &[], "real.js", &arguments);
+        let (ours, process) = recorded(node, process.wait_until_ready());
+        let theirs = profiled(process, &path);
         let [shown, as_v8] = [&ours.times, &ours.as_v8].map(|ours| compare(&theirs, ours));
         let line = format!(
             "{program} on {}: {} and {} samples, at most {:.2} points apart, r = {:.4}; \
