@@ -406,38 +406,73 @@ fn a_closed_stderr_is_survived() {
     assert_eq!(child.wait().expect("wait").code(), Some(2));
 }
 
-/// A Node.js whose V8 does not tell all that every known one does: its layout is not
-/// guessed.
-#[test]
-fn an_unknown_layout_is_refused() {
+/// Runs a copy of Node.js in which `edit` changed what its V8 says of itself: that one is
+/// refused by all that read it, and `why` is said.
+fn assert_altered_is_refused(edit: impl FnOnce(&mut Vec<u8>), why: &str) {
+    // It is one that does not check whether its snapshot was changed.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let node = folder.path().join("node");
-    let mut binary = fs::read(common::node("20.20.2")).expect("node");
-    let name = b"v8dbg_off_fp_context\0";
-    let mut renamed = 0;
-    for start in 0..binary.len() - name.len() {
-        if binary[start] == b'v' && &binary[start..start + name.len()] == name {
-            binary[start + name.len() - 2] = b'x';
-            renamed += 1;
-        }
-    }
-    assert!(renamed > 0);
+    let mut binary = fs::read(common::node("24.21.0")).expect("node");
+    edit(&mut binary);
     fs::write(&node, binary).expect("write");
     fs::set_permissions(&node, fs::Permissions::from_mode(0o755)).expect("chmod");
     let target = Running::start(&node, &["-e", "setInterval(() => {}, 1000)"]);
     std::thread::sleep(std::time::Duration::from_millis(500));
     let error = format!(
-        "error: process {} runs a V8 that nodetap cannot read: V8 11.3 does not tell off_fp_context",
+        "error: process {} runs a V8 that nodetap cannot read: {why}",
         target.pid()
     );
-    let record = nodetap(&["record", "-p", &target.pid(), "-d", "1"]);
-    let output = { record }.output().expect("cannot run nodetap");
-    let lines = stderr(&output);
-    assert_eq!(lines[0], error);
-    assert!(
-        lines[1].starts_with("hint: nodetap reads Node.js 0.10"),
-        "{lines:?}"
+    for arguments in [&["record", "-d", "1"][..], &["dump"]] {
+        let command = nodetap(&[arguments, &["-p", &target.pid()]].concat());
+        let output = { command }.output().expect("cannot run nodetap");
+        let lines = stderr(&output);
+        assert_eq!(lines[0], error);
+        assert!(
+            lines[1].starts_with("hint: nodetap reads Node.js 0.10"),
+            "{lines:?}"
+        );
+        assert_eq!((lines.len(), output.status.code()), (2, Some(1)));
+        assert_eq!(output.stdout, b"");
+    }
+}
+
+/// Puts `new` in place of `old`, wherever that is.
+fn replace(binary: &mut [u8], old: &[u8], new: &[u8]) {
+    assert_eq!(old.len(), new.len());
+    let mut replaced = 0;
+    for start in 0..binary.len() - old.len() {
+        if binary[start] == old[0] && &binary[start..start + old.len()] == old {
+            binary[start..start + new.len()].copy_from_slice(new);
+            replaced += 1;
+        }
+    }
+    assert!(replaced > 0, "nothing to replace");
+}
+
+/// A Node.js whose V8 does not tell all that every known one does: its layout is not
+/// guessed.
+#[test]
+fn an_unknown_layout_is_refused() {
+    assert_altered_is_refused(
+        |binary| {
+            let name = b"v8dbg_off_fp_context\0";
+            replace(binary, name, b"v8dbg_off_fp_contexx\0");
+        },
+        "V8 13.6 does not tell off_fp_context",
     );
-    assert_eq!((lines.len(), output.status.code()), (2, Some(1)));
-    assert_eq!(output.stdout, b"");
+}
+
+/// The V8 of a release that is not out: none of the rules are taken to be true of it.
+#[test]
+fn an_unreleased_v8_is_refused() {
+    // `Version::patch_`, `build_`, `minor_` and `major_` lie one after the other.
+    let numbers = |minor: u32| [17, 233, minor, 13].map(u32::to_le_bytes).concat();
+    assert_altered_is_refused(
+        |binary| {
+            replace(binary, &numbers(6), &numbers(7));
+            // V8's snapshot says which V8 it is for.
+            replace(binary, b"13.6.233.17-node", b"13.7.233.17-node");
+        },
+        "V8 13.7 is not known",
+    );
 }
