@@ -1,6 +1,12 @@
 //! A stack as it was taken: addresses and identities, no names.
 
+use crate::ebpf::shared;
 pub use crate::ebpf::shared::{FrameRecord, Registers};
+
+/// Bytes of code in a sample.
+pub const CODE_BYTES: usize = shared::CODE_BYTES as usize;
+/// How many of them are before the pc.
+pub const CODE_BEFORE: usize = shared::CODE_BEFORE as usize;
 
 /// One stack of one thread at one moment, as a sampler took it.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +27,9 @@ pub struct RawSample {
     pub broken: bool,
     /// Registers in user mode.
     pub registers: Registers,
+    /// The code from [`CODE_BEFORE`] bytes before `registers.rip` on, where that
+    /// is V8's and was compiled while it ran.
+    pub code: Option<[u8; CODE_BYTES]>,
     /// The words from the stack pointer upwards, as many as could be read.
     pub stack: Vec<u64>,
     /// Innermost first. The first has `registers.rip` as its pc. Empty for a
@@ -48,6 +57,8 @@ pub struct RawSampleRef<'a> {
     pub broken: bool,
     /// See [`RawSample::registers`].
     pub registers: &'a Registers,
+    /// See [`RawSample::code`].
+    pub code: Option<&'a [u8; CODE_BYTES]>,
     /// See [`RawSample::stack`].
     pub stack: &'a [u64],
     /// See [`RawSample::frames`].
@@ -67,6 +78,7 @@ impl RawSampleRef<'_> {
             truncated: self.truncated,
             broken: self.broken,
             registers: *self.registers,
+            code: self.code.copied(),
             stack: self.stack.to_vec(),
             frames: self.frames.to_vec(),
             kernel: self.kernel.to_vec(),
@@ -97,6 +109,7 @@ impl RawSample {
             truncated: self.truncated,
             broken: self.broken,
             registers: &self.registers,
+            code: self.code.as_ref(),
             stack: &self.stack,
             frames: &self.frames,
             kernel: &self.kernel,

@@ -243,12 +243,14 @@ impl Target {
             function_shared: self.layout.function_shared,
             shared_script: self.layout.shared.script,
             shared_literal_id: self.layout.shared.function_literal_id,
+            shared_code: self.layout.only_full_codegen().unwrap_or(0),
             script_id: self.layout.script.id,
             frame_bytecode_array: self.layout.frame.bytecode_array.unsigned_abs(),
             frame_bytecode_offset: self.layout.frame.bytecode_offset.unsigned_abs(),
             debug_info_script: self.layout.debug_info_script.unwrap_or(0),
             max_depth,
             has_v8: 1,
+            padding: 0,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
 use nodetap_v8::bytecode::{BytecodeSizes, Scale};
-use nodetap_v8::{Heap, Memory, Tagged};
+use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 use rustc_hash::FxHashMap;
 
 /// How many bytecodes the register may be ahead.
@@ -52,6 +52,17 @@ impl RunningHandler<'_> {
     }
 }
 
+/// Where the offset is of the bytecode that is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiveOffset {
+    /// In the interpreter's register: the offset as V8 counts it.
+    InRegister(i64),
+    /// In the frame's slot: the handler has called something.
+    InSlot,
+    /// In the register, but the bytecode is not there any more.
+    Unknown,
+}
+
 struct Bytecodes {
     bytes: Vec<u8>,
     offsets: Vec<u32>,
@@ -73,11 +84,26 @@ impl Bytecodes {
 }
 
 impl Interpreter {
-    /// The offset, as V8 counts it, of the bytecode that the interpreted frame
-    /// of `record` executes in a handler on top of it. `None` where the
-    /// registers do not say, which they do not once the handler has called
-    /// something: the frame's slot does then.
+    /// Where the interpreted frame of `record` is while it executes a handler on
+    /// top of it.
     pub fn live_offset(
+        &mut self,
+        target: &Target,
+        sample: &RawSampleRef<'_>,
+        record: &FrameRecord,
+        running: RunningHandler<'_>,
+    ) -> LiveOffset {
+        let array = target.layout.interpreter.bytecode_array;
+        if sample.registers.numbered(array) != Some(record.bytecode_array) {
+            return LiveOffset::InSlot;
+        }
+        match self.in_register(target, sample, record, running) {
+            Some(offset) => LiveOffset::InRegister(offset),
+            None => LiveOffset::Unknown,
+        }
+    }
+
+    fn in_register(
         &mut self,
         target: &Target,
         sample: &RawSampleRef<'_>,
@@ -86,9 +112,6 @@ impl Interpreter {
     ) -> Option<i64> {
         let registers = sample.registers;
         let numbers = &target.layout.interpreter;
-        if registers.numbered(numbers.bytecode_array)? != record.bytecode_array {
-            return None;
-        }
         let heap = Heap::new(&target.memory, &target.layout);
         let raw = i64::try_from(registers.numbered(numbers.bytecode_offset)?).ok()?;
         let at = heap.bytecode_offset(raw)?;
@@ -131,10 +154,27 @@ impl Interpreter {
             .entry(key)
             .or_insert_with(|| {
                 let sizes = target.bytecode_sizes.as_ref()?;
-                let bytes = heap.bytecodes(Tagged(record.bytecode_array)).ok()?;
+                // There may be another function's where this one's was.
+                let array = own_bytecode(heap, record)?;
+                let bytes = heap.bytecodes(array).ok()?;
+                if own_bytecode(heap, record)? != array {
+                    return None;
+                }
                 let offsets = sizes.offsets(&bytes);
                 Some(Rc::new(Bytecodes { bytes, offsets }))
             })
             .clone()
     }
+}
+
+/// Where the bytecode is of the function that `record` names, if that function
+/// still is where it was.
+fn own_bytecode(heap: &Heap<'_>, record: &FrameRecord) -> Option<Tagged> {
+    let shared = Tagged(record.shared);
+    let array = heap.bytecode_of(shared).ok()?;
+    let id = FunctionId {
+        script: record.script_id as i32,
+        literal: record.literal_id as i32,
+    };
+    (heap.function_id(shared) == Ok(Some(id))).then_some(array)
 }

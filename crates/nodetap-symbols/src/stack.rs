@@ -12,7 +12,7 @@ use nodetap_v8::code::CodeKind;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
-use crate::interpreter::{Interpreter, RunningHandler};
+use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
 use crate::js::{JsNames, PcKind, Top};
 use crate::wasm::WasmNames;
 use returns::return_address;
@@ -114,6 +114,11 @@ impl StackNames {
         self.js.missed()
     }
 
+    /// Reads the functions of `sample` that are not known yet.
+    pub fn meet(&mut self, target: &Target, sample: &RawSampleRef<'_>) {
+        self.js.meet(target, sample);
+    }
+
     /// Names the frames of `sample` in user mode, innermost first, into
     /// `frames`.
     pub fn name(
@@ -126,8 +131,10 @@ impl StackNames {
             return;
         };
         let heap = Heap::new(&context.target.memory, &context.target.layout);
+        self.js.of_sample(context.target, sample);
         self.wasm.meet(&heap, sample.frames, self.js.now());
         let mut named = Vec::new();
+        self.js.of_frame(context.target, sample, 0);
         let top = &self.js.up_to_date(context.target, top);
         self.top(context.target, context.native, sample, top, &mut named);
         let mut callers = callers;
@@ -137,12 +144,11 @@ impl StackNames {
             && let Place::Handler(_) = self.place(context.target, context.native, top.pc)
             && let Place::Interpreter = self.return_place(context.target, context.native, first.pc)
             && let Some(handler) = self.running_handler(context.target, top.pc)
-            && let Some(offset) =
-                self.interpreter
-                    .live_offset(context.target, sample, first, handler)
         {
-            let frame = self.js.interpreted(context.target, first, Some(offset));
-            named.push(frame);
+            self.js.of_frame(context.target, sample, 1);
+            let first = &self.js.up_to_date(context.target, first);
+            let offset = self.handled_offset(context.target, sample, first, handler);
+            named.push(self.js.interpreted(context.target, first, offset));
             callers = others;
         }
         frames.extend(
@@ -150,7 +156,9 @@ impl StackNames {
                 .into_iter()
                 .map(|frame| context.profile.intern_frame(frame)),
         );
-        for record in callers {
+        let first = sample.frames.len() - callers.len();
+        for (index, record) in callers.iter().enumerate() {
+            self.js.of_frame(context.target, sample, first + index);
             self.cached_caller(context, record, frames);
         }
     }
@@ -300,11 +308,9 @@ impl StackNames {
             Place::Handler(name) => {
                 frames.push(Frame::new(Kind::Builtin, name));
                 if self.is_script_function(target, record) {
-                    let live = self.running_handler(target, pc).and_then(|handler| {
-                        self.interpreter
-                            .live_offset(target, sample, record, handler)
-                    });
-                    let offset = live.or_else(|| slot_offset(record));
+                    let handler = self.running_handler(target, pc);
+                    let offset = handler
+                        .and_then(|handler| self.handled_offset(target, sample, record, handler));
                     frames.push(self.js.interpreted(target, record, offset));
                 }
             }
@@ -353,9 +359,11 @@ impl StackNames {
         record: &FrameRecord,
         frames: &mut Vec<Frame>,
     ) {
-        let Some(code) = self.js.code(target, record.pc) else {
+        let code = self.js.code(target, record.pc);
+        // What has been put there since the tick did not run then.
+        let Some(code) = code.filter(|code| code.has_run(record.pc, sample.code)) else {
             if !self.top_of_unknown(target, native, sample, record, frames) {
-                frames.push(unnamed_code());
+                frames.push(self.of_lost_code(target, record));
             }
             return;
         };
@@ -520,6 +528,25 @@ impl StackNames {
         }
         let code = self.js.code(target, pc)?;
         Some(RunningHandler::At(code.code.start))
+    }
+
+    /// The offset of the bytecode whose handler runs on top of the interpreted
+    /// frame of `record`.
+    fn handled_offset(
+        &mut self,
+        target: &Target,
+        sample: &RawSampleRef<'_>,
+        record: &FrameRecord,
+        handler: RunningHandler<'_>,
+    ) -> Option<i64> {
+        match self
+            .interpreter
+            .live_offset(target, sample, record, handler)
+        {
+            LiveOffset::InRegister(offset) => Some(offset),
+            LiveOffset::InSlot => slot_offset(record),
+            LiveOffset::Unknown => None,
+        }
     }
 
     fn top_of_builtin(

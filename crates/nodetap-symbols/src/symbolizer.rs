@@ -96,6 +96,14 @@ impl Symbolizer {
         }
     }
 
+    /// Reads the functions of `sample` that are not known yet. Those of a batch's
+    /// last samples are there still, more likely than what its first ones saw.
+    pub fn meet(&mut self, target: &Target, sample: &RawSampleRef<'_>) {
+        if let Some(names) = self.processes.get_mut(&target.pid) {
+            names.stacks.meet(target, sample);
+        }
+    }
+
     /// Names `sample`, which was taken `time` after the recording's start, and
     /// adds it to `profile`.
     pub fn add(

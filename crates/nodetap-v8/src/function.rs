@@ -27,7 +27,12 @@ pub struct Function {
     /// Where it starts in the script's source, in UTF-16 units: at its
     /// parameter list, as in V8's CPU profiles.
     pub start_position: Option<u32>,
+    /// Where it ends there: no position in it is behind.
+    pub end_position: Option<u32>,
 }
+
+/// What `UncompiledData` tells: inferred name, start and end.
+type Uncompiled = (Option<Tagged>, (u32, u32));
 
 impl Heap<'_> {
     /// The `SharedFunctionInfo` of a `JSFunction`.
@@ -127,23 +132,23 @@ impl Heap<'_> {
         let name_or_info = self.tagged(shared.field(self.layout.shared.name_or_scope_info)?)?;
         let mut name = None;
         let mut inferred_name = None;
-        let mut start_position = None;
+        let mut positions = None;
         if self.is_string(name_or_info) {
             name = Some(name_or_info);
         } else if name_or_info.is_heap_object() {
             let info = self.scope_info(name_or_info)?;
             name = info.name;
             inferred_name = info.inferred_name;
-            start_position = info.start_position;
+            positions = info.start_position.zip(info.end_position);
         }
         // A function that isn't compiled, or whose bytecode was flushed, keeps
         // these in its UncompiledData (`SharedFunctionInfo::StartPosition`,
         // `::inferred_name` in src/objects/shared-function-info.cc).
-        if (start_position.is_none() || inferred_name.is_none())
-            && let Some((inferred, start)) = self.uncompiled_data(shared)?
+        if (positions.is_none() || inferred_name.is_none())
+            && let Some((inferred, of_data)) = self.uncompiled_data(shared)?
         {
             inferred_name = inferred_name.or(inferred);
-            start_position = start_position.or(Some(start));
+            positions = positions.or(Some(of_data));
         }
         let mut text = match name {
             Some(name) => self.name(name)?,
@@ -157,7 +162,8 @@ impl Heap<'_> {
         Ok(Function {
             name: text,
             script,
-            start_position,
+            start_position: positions.map(|(start, _)| start),
+            end_position: positions.map(|(_, end)| end),
         })
     }
 
@@ -187,15 +193,18 @@ impl Heap<'_> {
         let start = self
             .memory
             .u32(shared.field(names.start_position_and_type)?)?;
+        let end = self.memory.u32(shared.field(names.end_position)?)?;
         Ok(Function {
             name,
             script,
             start_position: Some(start >> 2),
+            end_position: Some(end >> names.end_position_shift),
         })
     }
 
-    /// The inferred name and start position of a function without bytecode.
-    fn uncompiled_data(&self, shared: Tagged) -> Result<Option<(Option<Tagged>, u32)>, Error> {
+    /// The inferred name of a function without bytecode, and where it starts and
+    /// ends.
+    fn uncompiled_data(&self, shared: Tagged) -> Result<Option<Uncompiled>, Error> {
         let layout = &self.layout.shared;
         let types = &self.layout.types;
         let data = self.tagged(shared.field(layout.function_data)?)?;
@@ -207,9 +216,15 @@ impl Heap<'_> {
             return Ok(None);
         }
         let inferred = self.tagged(data.field(layout.uncompiled_inferred_name)?)?;
-        let start = self
-            .memory
-            .u32(data.field(layout.uncompiled_start_position)?)?;
-        Ok(Some((self.is_string(inferred).then_some(inferred), start)))
+        // `start_position`, `end_position` (src/objects/shared-function-info.tq)
+        let positions = data.field(layout.uncompiled_start_position)?;
+        let positions = (
+            self.memory.u32(positions)?,
+            self.memory.u32(positions.wrapping_add(4))?,
+        );
+        Ok(Some((
+            self.is_string(inferred).then_some(inferred),
+            positions,
+        )))
     }
 }

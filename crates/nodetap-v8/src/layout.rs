@@ -47,6 +47,16 @@ pub struct Layout {
     pub wasm: Option<WasmLayout>,
 }
 
+impl Layout {
+    /// `SharedFunctionInfo.code`, where no function has bytecode: the walker takes it
+    /// at the tick in the place of that.
+    pub fn only_full_codegen(&self) -> Option<u32> {
+        self.shared
+            .code
+            .filter(|_| self.bytecode == BytecodeLayout::default())
+    }
+}
+
 /// An instance type that no object has: of what a version does not know.
 pub const NO_TYPE: u16 = u16::MAX;
 
@@ -140,6 +150,10 @@ pub struct OwnNames {
     pub inferred_name: u32,
     /// An int32: the position above two bits that tell the type.
     pub start_position_and_type: u32,
+    /// An int32.
+    pub end_position: u32,
+    /// By how much that one is shifted.
+    pub end_position_shift: u32,
 }
 
 /// A `ScopeInfo` (`src/objects/scope-info.tq`): which slots there are depends

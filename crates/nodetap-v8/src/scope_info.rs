@@ -22,6 +22,8 @@ pub struct ScopeInfo {
     pub inferred_name: Option<Tagged>,
     /// Where the function starts, in UTF-16 units from the script's start.
     pub start_position: Option<u32>,
+    /// Where it ends, likewise.
+    pub end_position: Option<u32>,
 }
 
 impl Heap<'_> {
@@ -96,6 +98,7 @@ impl Heap<'_> {
         };
         if let Some(position) = position {
             found.start_position = u32::try_from(self.smi(position)?).ok();
+            found.end_position = u32::try_from(self.smi(position + 8)?).ok();
         }
         Ok(found)
     }

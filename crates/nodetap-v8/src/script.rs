@@ -5,6 +5,10 @@ use crate::heap::{Error, Heap, Tagged};
 /// The longest source that is read: V8's strings have at most 2^29 units.
 const MAX_SOURCE: usize = 1 << 29;
 
+/// Words of a string that tell what it is: its map, hash and length, and what it is
+/// made of where it is made of others.
+const SOURCE_HEAD: usize = 5;
+
 /// A place in a script, 1-based.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -87,6 +91,7 @@ impl Heap<'_> {
     pub fn script(&self, script: Tagged) -> Result<Script, Error> {
         let layout = &self.layout.script;
         let id = self.script_id(script)?;
+        let parts = self.script_parts(script)?;
         let mut name = self.string_or_empty(script.field(layout.name)?)?;
         if name.is_empty()
             && let Some(source_url) = layout.source_url
@@ -113,9 +118,9 @@ impl Heap<'_> {
                 }
             }
         };
-        // Read again: the memory may have been given to another script
-        // between the reads above.
-        if self.script_id(script)? != id {
+        // Read again: the memory may have been given to another script between
+        // the reads above, and what it points to may have been moved.
+        if self.script_id(script)? != id || self.script_parts(script)? != parts {
             return Err(Error::Unbelievable("a script that changed while read"));
         }
         Ok(Script {
@@ -126,6 +131,37 @@ impl Heap<'_> {
             column_offset: self.smi(script.field(layout.column_offset)?)?,
             line_ends,
         })
+    }
+
+    /// Where its strings and its line ends are, and the first words of its source.
+    fn script_parts(&self, script: Tagged) -> Result<Vec<u64>, Error> {
+        let layout = &self.layout.script;
+        let fields = [
+            Some(layout.name),
+            layout.source_url,
+            Some(layout.line_ends),
+            Some(layout.source),
+        ];
+        let mut parts = Vec::with_capacity(fields.len() + SOURCE_HEAD);
+        for field in fields.into_iter().flatten() {
+            parts.push(self.memory.u64(script.field(field)?)?);
+        }
+        if let Some(source) = parts.last().map(|&source| Tagged(source))
+            && self.is_string(source)
+        {
+            parts.extend(self.memory.words(source.address()?, SOURCE_HEAD)?);
+        }
+        Ok(parts)
+    }
+
+    /// The `length` UTF-16 units of the source of `script` before `end`, fewer at
+    /// its start. `None` where the source does not tell its characters.
+    pub fn source_before(&self, script: Tagged, end: u32, length: u32) -> Option<Vec<u16>> {
+        let source = script.field(self.layout.script.source).ok()?;
+        let source = self.tagged(source).ok()?;
+        let start = end.saturating_sub(length);
+        self.units_from(source, start as usize, (end - start) as usize)
+            .ok()
     }
 
     fn string_or_empty(&self, address: u64) -> Result<String, Error> {

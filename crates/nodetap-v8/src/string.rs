@@ -32,9 +32,23 @@ impl Heap<'_> {
     /// # Errors
     /// Where `string` is not a string, or cannot be read.
     pub fn units(&self, string: Tagged, limit: usize) -> Result<Vec<u16>, Error> {
+        let length = self.string_length(string)?.min(limit);
+        self.units_from(string, 0, length)
+    }
+
+    /// The `length` UTF-16 units of a string from unit `from` on.
+    ///
+    /// # Errors
+    /// Where `string` is not a string, is shorter, or cannot be read.
+    pub fn units_from(
+        &self,
+        string: Tagged,
+        from: usize,
+        length: usize,
+    ) -> Result<Vec<u16>, Error> {
         let mut units = Vec::new();
         // What is still to be read, the next one last: (string, from, length).
-        let mut pending = vec![(string, 0, self.string_length(string)?.min(limit))];
+        let mut pending = vec![(string, from, length)];
         let mut pieces = 0;
         while let Some((string, from, length)) = pending.pop() {
             if length == 0 {

@@ -279,6 +279,12 @@ impl Recording {
         for recorded in &self.targets {
             self.symbolizer.begin_batch(&recorded.target);
         }
+        // The last first: what they saw is there still, most likely.
+        for sample in self.batch.iter().rev() {
+            if let Some(recorded) = self.targets.iter().find(|it| it.target.pid == sample.pid) {
+                self.symbolizer.meet(&recorded.target, &sample.as_ref());
+            }
+        }
         for sample in self.batch.drain(..) {
             let of_it = |recorded: &&Recorded| recorded.target.pid == sample.pid;
             match self.targets.iter().find(of_it) {

@@ -3,7 +3,7 @@
 use std::mem::size_of;
 
 use super::shared::{
-    FrameRecord, IN_KERNEL, NOT_ABOVE, NOT_CODE, SampleHeader, TRUNCATED, UNREADABLE,
+    FrameRecord, HAS_CODE, IN_KERNEL, NOT_ABOVE, NOT_CODE, SampleHeader, TRUNCATED, UNREADABLE,
 };
 use crate::raw::RawSampleRef;
 
@@ -21,7 +21,7 @@ unsafe impl Plain for SampleHeader {}
 unsafe impl Plain for FrameRecord {}
 
 const _: () = assert!(size_of::<FrameRecord>() == 8 * 8 + 2 * 4);
-const _: () = assert!(size_of::<SampleHeader>() == 8 + 6 * 4 + 17 * 8 + 64 * 8);
+const _: () = assert!(size_of::<SampleHeader>() == 8 + 6 * 4 + 17 * 8 + 32 + 64 * 8);
 
 /// The sample in `bytes`, or nothing where their length is not what the header
 /// says or they are not aligned to 8 bytes.
@@ -41,6 +41,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<RawSampleRef<'_>> {
         truncated: header.flags & TRUNCATED != 0,
         broken: header.flags & (UNREADABLE | NOT_ABOVE | NOT_CODE) != 0,
         registers: &header.registers,
+        code: (header.flags & HAS_CODE != 0).then_some(&header.code),
         stack: header.stack.get(..header.stack_count as usize)?,
         frames,
         kernel,

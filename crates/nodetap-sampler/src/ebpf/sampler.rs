@@ -204,8 +204,15 @@ impl EbpfSampler {
             });
         }
         // One read takes in both: `SHARED_WINDOW` of `walk.bpf.c`.
-        let apart = config.shared_literal_id.wrapping_sub(config.shared_script);
-        if config.has_v8 != 0 && !(8..128).contains(&apart) {
+        let to_literal = |from: u32| config.shared_literal_id.wrapping_sub(from);
+        let first = match config.shared_code {
+            0 => config.shared_script,
+            code => code,
+        };
+        let fits = first <= config.shared_script
+            && to_literal(config.shared_script) >= 8
+            && to_literal(first) < 128;
+        if config.has_v8 != 0 && !fits {
             return Err(Error::Layout(format!(
                 "SharedFunctionInfo has its script at {} and its literal id at {}",
                 config.shared_script, config.shared_literal_id

@@ -9,6 +9,10 @@ pub const MAX_FRAMES: u32 = 8192;
 pub const MAX_KERNEL_FRAMES: u32 = 128;
 /// Words of the stack kept from the stack pointer upwards.
 pub const STACK_WORDS: u32 = 64;
+/// Bytes kept of the code at a thread's own pc.
+pub const CODE_BYTES: u32 = 32;
+/// How many of them are before it.
+pub const CODE_BEFORE: u32 = 16;
 /// Threads and processes that can be watched at once.
 pub const MAX_PROCESSES: u32 = 1024;
 
@@ -22,6 +26,9 @@ pub const UNREADABLE: u32 = 4;
 pub const NOT_ABOVE: u32 = 8;
 /// The walk ended at a return address that no code can have.
 pub const NOT_CODE: u32 = 16;
+
+/// The code at the thread's own pc could be read.
+pub const HAS_CODE: u32 = 32;
 
 /// What the walker must know of one process: where V8 keeps what identifies a
 /// frame. Offsets are in bytes from the *untagged* start of the object.
@@ -46,6 +53,9 @@ pub struct ProcessConfig {
     /// `.start_position_and_type`: at least 8 and less than 128 bytes behind
     /// `script`.
     pub shared_literal_id: u32,
+    /// Before Ignition `SharedFunctionInfo.code`: less than 128 bytes before the end
+    /// of the last; 0: there is none.
+    pub shared_code: u32,
     /// `Script.id` (a Smi)
     pub script_id: u32,
     /// How far below its frame pointer an interpreted frame has its
@@ -60,6 +70,8 @@ pub struct ProcessConfig {
     pub max_depth: u32,
     /// 0: only native frames are wanted (not a V8 process, or an unknown one).
     pub has_v8: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 /// The general registers of the thread, in user mode.
@@ -124,7 +136,8 @@ pub struct FrameRecord {
     /// The word at `fp - 16`: in a JavaScript frame its `JSFunction`, tagged.
     pub function: u64,
     /// In an interpreted frame its `BytecodeArray`: the word that
-    /// [`ProcessConfig::frame_bytecode_array`] tells.
+    /// [`ProcessConfig::frame_bytecode_array`] tells. Before Ignition
+    /// `SharedFunctionInfo.code`, where that was read.
     pub bytecode_array: u64,
     /// In an interpreted frame its bytecode offset, a Smi: the word that
     /// [`ProcessConfig::frame_bytecode_offset`] tells.
@@ -163,6 +176,10 @@ pub struct SampleHeader {
     pub stack_count: u32,
     #[allow(missing_docs)]
     pub registers: Registers,
+    /// The code from [`CODE_BEFORE`] bytes before `rip` on, where the flags say
+    /// `HAS_CODE`: of V8's that was compiled while it ran, which may be gone or
+    /// replaced when it is looked for.
+    pub code: [u8; CODE_BYTES as usize],
     /// The words from the stack pointer upwards.
     pub stack: [u64; STACK_WORDS as usize],
 }

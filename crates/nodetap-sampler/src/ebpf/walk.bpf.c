@@ -11,8 +11,8 @@
 /* Remembered within one sample, while the thread stands still. */
 #define SEEN_FUNCTIONS 16
 #define SEEN_SCRIPTS 4
-/* From SharedFunctionInfo.script to its function_literal_id: less than so many
- * bytes (a power of two) in every V8. */
+/* From SharedFunctionInfo.script, before Ignition from .code, to its
+ * function_literal_id: less than so many bytes (a power of two) in every V8. */
 #define SHARED_WINDOW 128
 /* The stack is read in pieces of this size (a power of two) and walked inside. */
 #define WINDOW 1024
@@ -59,6 +59,7 @@ struct seen_function {
     uint64_t function;
     uint64_t shared;
     uint64_t script;
+    uint64_t code;
     uint32_t script_id;
     uint32_t literal_id;
 };
@@ -152,12 +153,14 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
 {
     struct scratch *scratch = walk->scratch;
     struct ProcessConfig *config = walk->config;
-    uint64_t shared, script;
+    uint64_t shared, script, code = 0;
     uint32_t script_id = 0, literal_id = 0;
 
     struct seen_function *seen =
         &scratch->functions[(frame->function >> 4) & (SEEN_FUNCTIONS - 1)];
     if (seen->sample == scratch->sample && seen->function == frame->function) {
+        if (config->shared_code)
+            frame->bytecode_array = seen->code;
         frame->shared = seen->shared;
         frame->script = seen->script;
         frame->script_id = seen->script_id;
@@ -169,12 +172,18 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
     if (probe_read_user(&shared, sizeof(shared), frame->function - 1 + config->function_shared))
         shared = 0;
     if (is_heap_object(shared)) {
-        uint64_t distance = config->shared_literal_id - config->shared_script;
+        uint64_t first = config->shared_code ? config->shared_code : config->shared_script;
+        uint64_t to_script = config->shared_script - first;
+        uint64_t distance = config->shared_literal_id - first;
+        FORGET(to_script);
         FORGET(distance);
+        to_script &= SHARED_WINDOW - 1;
         distance &= SHARED_WINDOW - 1;
         if (probe_read_user(scratch->shared_bytes, distance + sizeof(literal_id),
-                            shared - 1 + config->shared_script) == 0) {
-            script = *(uint64_t *)scratch->shared_bytes;
+                            shared - 1 + first) == 0) {
+            if (config->shared_code)
+                code = *(uint64_t *)scratch->shared_bytes;
+            script = *(uint64_t *)(scratch->shared_bytes + to_script);
             literal_id = *(uint32_t *)(scratch->shared_bytes + distance);
         }
         if (is_heap_object(script)) {
@@ -198,6 +207,9 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
     }
     seen->sample = scratch->sample;
     seen->function = frame->function;
+    seen->code = code;
+    if (config->shared_code)
+        frame->bytecode_array = code;
     frame->shared = seen->shared = shared;
     frame->script = seen->script = script;
     frame->script_id = seen->script_id = script_id;
@@ -439,6 +451,13 @@ int nodetap_sample(struct perf_event_context *context)
         keep_registers(&header->registers, &regs);
     }
     keep_stack(header);
+
+    /* Code in a file stays what it is. */
+    if (config->has_v8 && !(header->registers.rip >= config->native_start &&
+                            header->registers.rip < config->native_end) &&
+        probe_read_user(header->code, sizeof(header->code),
+                        header->registers.rip - CODE_BEFORE) == 0)
+        walk.flags |= HAS_CODE;
 
     /* A thread that only works for the kernel (io_uring's) has no user registers. */
     if (header->registers.rip) {

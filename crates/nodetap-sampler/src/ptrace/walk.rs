@@ -13,7 +13,7 @@ use super::sys::State;
 use super::unwind::{Caller, Cursor, NativeUnwinder};
 use crate::ebpf::ProcessConfig;
 use crate::ebpf::shared::STACK_WORDS;
-use crate::raw::{FrameRecord, RawSample};
+use crate::raw::{CODE_BEFORE, CODE_BYTES, FrameRecord, RawSample};
 
 /// User addresses end here (`TASK_SIZE_MAX` with four-level page tables).
 const USER_END: u64 = 0x7fff_ffff_f000;
@@ -39,6 +39,7 @@ pub(super) struct Identity {
     script: u64,
     script_id: u32,
     literal_id: u32,
+    code: u64,
 }
 
 /// How a walk ended.
@@ -71,11 +72,26 @@ impl Walker<'_> {
             truncated: end == End::Truncated,
             broken: end == End::Broken,
             registers,
+            code: self.code_at(registers.rip),
             stack: stack.first_words(STACK_WORDS as usize),
             frames,
             ..RawSample::default()
         };
         (sample, end == End::First)
+    }
+
+    /// The code around a thread's own pc, unless it is in the file that V8 is in:
+    /// that stays what it is.
+    fn code_at(&self, rip: u64) -> Option<[u8; CODE_BYTES]> {
+        let config = &self.config;
+        let file = config.native_start..config.native_end;
+        if config.has_v8 == 0 || file.contains(&rip) {
+            return None;
+        }
+        let mut code = [0; CODE_BYTES];
+        let start = rip.wrapping_sub(CODE_BEFORE as u64);
+        self.memory.read(start, &mut code).ok()?;
+        Some(code)
     }
 
     fn frames(
@@ -171,6 +187,9 @@ impl Walker<'_> {
                 frame.script = identity.script;
                 frame.script_id = identity.script_id;
                 frame.literal_id = identity.literal_id;
+                if self.config.shared_code != 0 {
+                    frame.bytecode_array = identity.code;
+                }
             }
             frames.push(frame);
             match return_address {
@@ -234,6 +253,10 @@ impl Walker<'_> {
                 _ => 0,
             },
             literal_id,
+            code: match config.shared_code {
+                0 => 0,
+                offset => memory.u64(address(shared, offset)).unwrap_or(0),
+            },
         })
     }
 }

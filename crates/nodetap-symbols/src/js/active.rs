@@ -67,6 +67,7 @@ mod tests {
                 name: "f".into(),
                 script: None,
                 start: None,
+                end: None,
             })
         })
     }

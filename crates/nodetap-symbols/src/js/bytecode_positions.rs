@@ -1,14 +1,15 @@
 //! Where bytecodes stand in the source, kept from one frame to the next.
 
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::rc::Rc;
 
 use nodetap_v8::source_position::{self, Entry};
-use nodetap_v8::{Heap, Tagged};
+use nodetap_v8::{Error, Heap, Tagged};
 use rustc_hash::FxHashMap;
 
 use super::code_cache::Now;
-use super::functions::FunctionKey;
+use super::functions::{FunctionInfo, FunctionKey};
 
 /// For how many batches bytecode without positions is not looked at again.
 const RETRY_EPOCHS: u64 = 20;
@@ -17,50 +18,93 @@ const RETRY_EPOCHS: u64 = 20;
 #[derive(Default)]
 pub struct BytecodePositions {
     tables: FxHashMap<(Tagged, FunctionKey), Table>,
+    /// What was read last of each function: of one that the collector has moved
+    /// since the tick, the table is the same wherever its bytecode is.
+    last: FxHashMap<ByAddress, Table>,
 }
 
+/// A function, by where what is known of it is.
+struct ByAddress(Rc<FunctionInfo>);
+
+impl PartialEq for ByAddress {
+    fn eq(&self, other: &ByAddress) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ByAddress {}
+
+impl Hash for ByAddress {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.0).hash(state);
+    }
+}
+
+#[derive(Clone)]
 struct Table {
     entries: Option<Rc<Vec<Entry>>>,
     length: u32,
     read_at: u64,
 }
 
+/// The table of the bytecode that the function of `key` has.
+fn read(heap: &Heap<'_>, now: Now, key: FunctionKey) -> Result<Table, Error> {
+    // What is at the frame's array now may be another function's bytecode; the
+    // function itself knows where its own is, if it still is the same.
+    let array = heap.bytecode_of(key.shared())?;
+    let length = heap.bytecode_length(array)?;
+    let entries = heap.bytecode_positions(array)?;
+    let is_same = heap.function_id(key.shared())? == Some(key.id())
+        && heap.bytecode_of(key.shared())? == array
+        && heap.bytecode_length(array)? == length;
+    if !is_same {
+        return Err(Error::Unbelievable("another function by now"));
+    }
+    Ok(Table {
+        entries: entries.map(Rc::new),
+        length,
+        read_at: now.epoch,
+    })
+}
+
 impl BytecodePositions {
-    /// Where the bytecode at `offset` in `array`, the bytecode of the function
-    /// of `key`, stands in its script, in UTF-16 units; -1 is the function's
-    /// entry. `None` where V8 does not tell (yet).
+    /// Where the bytecode at `offset` in `array`, the bytecode of `function`,
+    /// stands in its script, in UTF-16 units; -1 is the function's entry. `key` is
+    /// where the function was at the tick. `None` where V8 does not tell (yet).
     pub fn position(
         &mut self,
         heap: &Heap<'_>,
         now: Now,
         array: Tagged,
-        key: FunctionKey,
+        (key, function): (FunctionKey, &Rc<FunctionInfo>),
         offset: i64,
     ) -> Option<u32> {
-        let table = match self.tables.get(&(array, key)) {
+        let place = (array, key);
+        let fresh = self.tables.get(&place).is_some_and(|table| {
             // V8 may collect the positions later than it made the bytecode.
-            Some(table) if table.entries.is_some() || now.epoch < table.read_at + RETRY_EPOCHS => {
-                table
-            }
-            _ => {
-                // What is at `array` now may be another function's bytecode; the
-                // function itself knows where its own is.
-                let read = heap.bytecode_of(key.shared()).and_then(|array| {
-                    let length = heap.bytecode_length(array)?;
-                    Ok((length, heap.bytecode_positions(array)?))
-                });
-                let (length, entries) = read.ok()?;
-                let table = Table {
-                    entries: entries.map(Rc::new),
-                    length,
-                    read_at: now.epoch,
-                };
-                self.tables
-                    .entry((array, key))
-                    .insert_entry(table)
-                    .into_mut()
-            }
-        };
+            table.entries.is_some() || now.epoch < table.read_at + RETRY_EPOCHS
+        });
+        if !fresh {
+            let last = ByAddress(function.clone());
+            let found = match now.late {
+                true => Err(Error::Unbelievable("too late")),
+                false => read(heap, now, key),
+            };
+            let table = match found {
+                Ok(table) => {
+                    if table.entries.is_some() {
+                        self.last.insert(last, table.clone());
+                    }
+                    table
+                }
+                Err(error) => {
+                    tracing::debug!(?key, %error, "positions not read");
+                    self.last.get(&last)?.clone()
+                }
+            };
+            self.tables.insert(place, table);
+        }
+        let table = self.tables.get(&place)?;
         if offset >= i64::from(table.length) {
             return None;
         }

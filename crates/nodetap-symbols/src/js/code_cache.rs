@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use nodetap_sampler::raw::{CODE_BEFORE, CODE_BYTES};
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::{Code, CodeKind};
-use nodetap_v8::{Heap, Tagged};
+use nodetap_v8::{Error, Heap, Tagged};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::crankshaft::CrankshaftCode;
@@ -30,9 +31,45 @@ pub struct CachedCode {
     pub details: Details,
     /// Its instructions up to the constants; empty where unreadable.
     pub instructions: Vec<u8>,
+    /// The time of the tick that it was found for.
+    pub since: u64,
 }
 
 impl CachedCode {
+    /// Whether these are the instructions that a tick at `pc` saw around it. Before
+    /// V8 5.9 there is code that is changed while it is used.
+    pub fn has_run(&self, pc: u64, seen: Option<&[u8; CODE_BYTES]>) -> bool {
+        let Some(seen) = seen else {
+            return true;
+        };
+        if self.code.kind == CodeKind::Unoptimized || self.instructions.is_empty() {
+            return true;
+        }
+        let Ok(offset) = usize::try_from(pc.wrapping_sub(self.code.start)) else {
+            return false;
+        };
+        // What is before the first instruction is not the code's.
+        let missing = CODE_BEFORE.saturating_sub(offset);
+        let from = offset.saturating_sub(CODE_BEFORE);
+        let here = self.instructions.get(from..).unwrap_or_default();
+        let seen = &seen[missing..];
+        let length = here.len().min(seen.len());
+        here[..length] == seen[..length]
+    }
+
+    /// Whether a call can return to `offset`.
+    pub fn returns_to(&self, offset: u32) -> bool {
+        let before = self.instructions.get(..offset as usize);
+        match &self.details {
+            Details::Optimized(optimized) => {
+                optimized.has_entry(offset) || before.is_none_or(ends_in_call)
+            }
+            Details::Crankshaft(optimized) => optimized.returns_to(offset),
+            Details::Baseline { .. } | Details::Unoptimized(_) => before.is_none_or(ends_in_call),
+            Details::Other => true,
+        }
+    }
+
     /// Whether the instructions around `pc` still are what they were. The
     /// object alone does not tell: when V8 has freed one, it lies there
     /// unchanged until something is put in its place, and the next code may be
@@ -44,6 +81,33 @@ impl CachedCode {
         let now = heap.memory.bytes(self.code.start + from as u64, to - from);
         now.is_ok_and(|now| now == self.instructions[from..to])
     }
+}
+
+/// Whether the last of `instructions` can be a call: `call rel32`, or one through a
+/// register or memory (`ff /2`), however that is addressed.
+fn ends_in_call(instructions: &[u8]) -> bool {
+    let length = instructions.len();
+    let at = |back: usize| {
+        let index = length.checked_sub(back)?;
+        instructions.get(index).copied()
+    };
+    if at(5) == Some(0xe8) {
+        return true;
+    }
+    // By how far back the opcode is: how many bytes follow the one after it.
+    (2..=7).any(|back| {
+        let (Some(0xff), Some(modrm)) = (at(back), at(back - 1)) else {
+            return false;
+        };
+        let has_sib = modrm & 7 == 4 && modrm < 0xc0;
+        let displacement = match modrm >> 6 {
+            0 if modrm & 7 == 5 => 4,
+            1 => 1,
+            2 => 4,
+            _ => 0,
+        };
+        modrm >> 3 & 7 == 2 && back == 2 + usize::from(has_sib) + displacement
+    })
 }
 
 /// What the pcs of a piece of code mean.
@@ -91,6 +155,10 @@ pub struct Now {
     pub epoch: u64,
     /// The process has ended: what was true last stays true.
     pub ended: bool,
+    /// When the sample was taken, in nanoseconds.
+    pub tick: u64,
+    /// Too long ago to read anything new.
+    pub late: bool,
 }
 
 impl CodeCache {
@@ -111,6 +179,9 @@ impl CodeCache {
         if let Some((&start, (cached, seen))) = self.codes.range_mut(..=pc).next_back()
             && cached.code.contains(pc)
         {
+            if now.late && now.tick < cached.since {
+                return None;
+            }
             if now.ended || self.checked.contains(&pc) {
                 return Some(cached.clone());
             }
@@ -129,10 +200,16 @@ impl CodeCache {
         {
             return None;
         }
-        match heap.code_at(pc, &mut self.map_hint) {
+        if now.late {
+            return None;
+        }
+        let found = heap
+            .code_at(pc, &mut self.map_hint)
+            .and_then(|code| self.insert(heap, sizes, functions, code, now));
+        match found {
             Ok(code) => {
                 self.checked.insert(pc);
-                Some(self.insert(heap, sizes, functions, code, now.epoch))
+                Some(code)
             }
             Err(error) => {
                 tracing::debug!(pc = format!("{pc:#x}"), %error, "no code");
@@ -148,8 +225,8 @@ impl CodeCache {
         sizes: Option<&BytecodeSizes>,
         functions: &mut Functions,
         code: Code,
-        epoch: u64,
-    ) -> Rc<CachedCode> {
+        now: Now,
+    ) -> Result<Rc<CachedCode>, Error> {
         self.generation += 1;
         let end = code.start + u64::from(code.size);
         let overlapping: Vec<u64> = self
@@ -176,9 +253,14 @@ impl CodeCache {
                 .memory
                 .bytes(code.start, code.size.min(16 << 20) as usize)
                 .unwrap_or_default(),
+            since: now.tick,
         });
-        self.codes.insert(code.start, (cached.clone(), epoch));
-        cached
+        // All of it was read while the program ran.
+        if heap.code(code.object)? != code {
+            return Err(Error::Unbelievable("other code by now"));
+        }
+        self.codes.insert(code.start, (cached.clone(), now.epoch));
+        Ok(cached)
     }
 }
 
@@ -187,7 +269,7 @@ fn details(
     sizes: Option<&BytecodeSizes>,
     functions: &mut Functions,
     code: &Code,
-) -> Result<Details, nodetap_v8::Error> {
+) -> Result<Details, Error> {
     Ok(match code.kind {
         CodeKind::Maglev | CodeKind::Turbofan => {
             Details::Optimized(Box::new(OptimizedCode::read(heap, functions, code)?))
@@ -213,4 +295,34 @@ fn details(
         | CodeKind::Stub(_)
         | CodeKind::Other => Details::Other,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_return_address_is_behind_a_call() {
+        let calls: [&[u8]; 8] = [
+            &[0x90, 0xe8, 1, 2, 3, 4],
+            // call rax; call r11
+            &[0x90, 0xff, 0xd0],
+            &[0x41, 0xff, 0xd3],
+            // call [rcx+23]; call [r13+0x1234]; call [rip+0x10]
+            &[0xff, 0x51, 0x17],
+            &[0x41, 0xff, 0x95, 0x34, 0x12, 0, 0],
+            &[0xff, 0x15, 0x10, 0, 0, 0],
+            // call [rsp+8]; call [r13+rax*8+0x100]
+            &[0xff, 0x54, 0x24, 8],
+            &[0xff, 0x94, 0xc5, 0, 1, 0, 0],
+        ];
+        for call in calls {
+            assert!(ends_in_call(call), "{call:x?}");
+            assert!(!ends_in_call(&call[..call.len() - 1]), "{call:x?}");
+        }
+        // push [rax]; jmp rax
+        for other in [&[0xff_u8, 0x30][..], &[0xff, 0xe0], &[0x90], &[]] {
+            assert!(!ends_in_call(other), "{other:x?}");
+        }
+    }
 }

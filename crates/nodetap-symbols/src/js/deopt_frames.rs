@@ -5,6 +5,8 @@
 //! `src/execution/frames.cc`). Between the calls, the jumps to the exits of
 //! eager deoptimization say where they stand.
 
+use std::rc::Rc;
+
 use nodetap_sampler::builtins::Builtins;
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::Code;
@@ -65,7 +67,8 @@ pub fn of_frames(
                     Some(function) => function.clone(),
                     None => reading.functions.at(&reading.heap, now?).ok()?,
                 }?;
-                let position = now.and_then(|now| bytecode_position(reading, code, frame, now));
+                let position =
+                    now.and_then(|now| bytecode_position(reading, code, frame, now, &function));
                 active.push(ActiveFunction::new(function, position));
             }
             TranslatedFrame::Builtin { shared, closure } => {
@@ -77,12 +80,13 @@ pub fn of_frames(
     Some(active)
 }
 
-/// Where `frame` stands in the script of its function, the one at `shared`.
+/// Where `frame` stands in the script of its function, which is at `shared`.
 fn bytecode_position(
     reading: &mut Reading<'_>,
     code: &Code,
     frame: &TranslatedFrame,
     shared: Tagged,
+    function: &Rc<FunctionInfo>,
 ) -> Option<u32> {
     let TranslatedFrame::Function {
         bytecode_offset, ..
@@ -92,10 +96,17 @@ fn bytecode_position(
     };
     let heap = &reading.heap;
     let key = FunctionKey::at(heap, shared).ok()??;
+    if function.id != Some(key.id()) {
+        return None;
+    }
     let array = heap.translated_bytecode(code, frame).ok()?;
-    reading
-        .bytecode
-        .position(heap, reading.now, array, key, i64::from(bytecode_offset))
+    reading.bytecode.position(
+        heap,
+        reading.now,
+        array,
+        (key, function),
+        i64::from(bytecode_offset),
+    )
 }
 
 /// An inlined builtin, by the literals `closure` and `shared` of `code`.
@@ -128,6 +139,7 @@ fn builtin(
         name: name.unwrap_or(function.name).into(),
         script: None,
         start: None,
+        end: None,
     };
     Some(ActiveFunction::new(info.into(), None))
 }

@@ -55,10 +55,24 @@ impl FullCode {
 
     /// Whether the code, as it was read, is that of the function of `key`. What is
     /// in its place by now may look the same but for its positions.
-    fn is_of(&self, heap: &Heap<'_>, key: FunctionKey, code: &CachedCode) -> bool {
+    fn is_of(
+        &self,
+        heap: &Heap<'_>,
+        (key, at_tick): (FunctionKey, Option<Tagged>),
+        code: &CachedCode,
+    ) -> bool {
+        // The collector may have moved code to where it was before, or near.
+        let is_newest = is_newest(heap, key.shared(), code);
+        // Nothing to compare with where functions may have bytecode as well.
+        let at_tick = at_tick.unwrap_or(code.code.object);
         match self.owner.get() {
-            Some(owner) => owner.id() == key.id(),
-            None if is_newest(heap, key.shared(), code) => {
+            Some(owner) if owner.id() != key.id() => false,
+            // It runs on in what was its code before it got another.
+            Some(_) if at_tick != code.code.object => {
+                !is_newest && heap.newest_code(key.shared()) == Ok(at_tick)
+            }
+            Some(_) => true,
+            None if at_tick == code.code.object && is_newest => {
                 self.owner.set(Some(key));
                 true
             }
@@ -168,8 +182,10 @@ impl JsNames {
         let Some((key, function)) = function else {
             return self.js_frame(heap, record, None, tier);
         };
+        let walked = heap.layout.only_full_codegen();
+        let at_tick = walked.map(|_| Tagged(record.bytecode_array));
         let place = full
-            .is_of(heap, key, code)
+            .is_of(heap, (key, at_tick), code)
             .then(|| full.place(&function, &code.instructions, offset, kind));
         Frame {
             position: place.flatten(),

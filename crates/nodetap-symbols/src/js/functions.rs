@@ -1,6 +1,7 @@
 //! Which function a frame runs, and what it is called: read once, kept by
 //! identity.
 
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use nodetap_profile::Position;
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_v8::{Error, FunctionId, Heap, LineColumn, Script, Tagged};
 use rustc_hash::FxHashMap;
+
+use super::source_names::can_be_called;
 
 /// A function as the walker saw it at the tick: addresses, which hold only
 /// for that moment, and the ids that tell whether they still hold.
@@ -68,13 +71,27 @@ pub struct FunctionInfo {
     pub script: Option<Rc<ScriptInfo>>,
     /// Where it starts, in UTF-16 units from the script's start.
     pub start: Option<u32>,
+    /// Where it ends there.
+    pub end: Option<u32>,
 }
 
 impl FunctionInfo {
-    /// The place of the UTF-16 unit at `offset` in its script.
+    /// The place of the UTF-16 unit at `offset` in its script. `None` where that
+    /// is outside of the function: then it is not the function's own.
     pub fn locate(&self, offset: Option<u32>) -> Option<Position> {
-        let LineColumn { line, column } = self.script.as_ref()?.script.locate(offset?)?;
+        let offset = offset.filter(|&offset| self.has(offset))?;
+        let LineColumn { line, column } = self.script.as_ref()?.script.locate(offset)?;
         Position::new(line, column)
+    }
+
+    /// Whether `other` starts and ends where this does.
+    fn is_there(&self, other: &FunctionInfo) -> bool {
+        self.script == other.script && (self.start, self.end) == (other.start, other.end)
+    }
+
+    /// Whether the UTF-16 unit at `offset` of its script can be in it.
+    pub fn has(&self, offset: u32) -> bool {
+        self.start.is_none_or(|start| start <= offset) && self.end.is_none_or(|end| offset <= end)
     }
 }
 
@@ -96,10 +113,20 @@ impl ScriptInfo {
 /// How often a function is tried to be read.
 const MAX_FAILURES: u32 = 3;
 
+/// How many UTF-16 units before a function are looked at for its name.
+const BEFORE: u32 = 64;
+
 /// The functions and scripts read so far.
 #[derive(Default)]
 pub struct Functions {
     functions: FxHashMap<FunctionKey, Rc<FunctionInfo>>,
+    /// The same by what identifies them, for each thread: what the collector has
+    /// moved since the tick has been read before, mostly. Each isolate counts its
+    /// scripts, and a thread runs one; `None` where it proves to run several.
+    by_id: FxHashMap<(u32, FunctionId), Option<Rc<FunctionInfo>>>,
+    /// The thread whose functions are asked for.
+    thread: u32,
+    late: bool,
     /// How often reading a function has failed.
     failures: FxHashMap<FunctionKey, u32>,
     scripts: FxHashMap<(Tagged, i32), Rc<ScriptInfo>>,
@@ -113,24 +140,63 @@ impl Functions {
         if let Some(known) = self.functions.get(&key) {
             return Some(known.clone());
         }
+        let known = self.by_id.get(&(self.thread, key.id));
+        let known = known.and_then(|known| known.clone());
         // The first reading may have hit it while it was being moved.
-        if self.is_given_up(key) {
-            return None;
+        if self.is_given_up(key) || self.late {
+            return known;
         }
         let read = self
             .read(heap, key)
             .or_else(|error| self.read_moved(heap, key).ok_or(error));
         match read {
             Ok(info) => {
-                let info = Rc::new(info);
+                let info = self.remember(info);
                 self.functions.insert(key, info.clone());
                 Some(info)
             }
             Err(error) => {
                 tracing::debug!(?key, %error, "function not read");
-                self.missed += 1;
+                self.missed += u64::from(known.is_none());
                 *self.failures.entry(key).or_default() += 1;
-                None
+                known
+            }
+        }
+    }
+
+    /// Whether the function of `key` has been read, or is one that was read before.
+    pub fn is_known(&self, key: FunctionKey) -> bool {
+        self.functions.contains_key(&key)
+            || matches!(self.by_id.get(&(self.thread, key.id)), Some(Some(_)))
+    }
+
+    /// From here on the functions of `thread` are asked for. Where it is too `late`,
+    /// those are told that are known, and none is read.
+    pub fn of_thread(&mut self, thread: u32, late: bool) {
+        self.thread = thread;
+        self.late = late;
+    }
+
+    /// `info`, or the same as it was read before.
+    fn remember(&mut self, info: FunctionInfo) -> Rc<FunctionInfo> {
+        let Some(id) = info.id else {
+            return Rc::new(info);
+        };
+        match self.by_id.entry((self.thread, id)) {
+            Entry::Occupied(mut entry) => match entry.get() {
+                Some(known) if **known == info => known.clone(),
+                known => {
+                    // V8 may have found a better name since.
+                    let renamed = known.as_ref().is_some_and(|known| known.is_there(&info));
+                    let info = Rc::new(info);
+                    entry.insert(renamed.then(|| info.clone()));
+                    info
+                }
+            },
+            Entry::Vacant(entry) => {
+                let info = Rc::new(info);
+                entry.insert(Some(info.clone()));
+                info
             }
         }
     }
@@ -180,7 +246,9 @@ impl Functions {
     /// `record` as it is.
     pub fn up_to_date(&self, heap: &Heap<'_>, record: &FrameRecord) -> FrameRecord {
         match FunctionKey::of_record(record) {
-            Some(key) if !self.functions.contains_key(&key) && !self.is_given_up(key) => {
+            Some(key)
+                if !self.late && !self.functions.contains_key(&key) && !self.is_given_up(key) =>
+            {
                 // Most have not been moved.
                 if heap.function_id(key.shared) == Ok(Some(key.id)) {
                     *record
@@ -217,19 +285,21 @@ impl Functions {
                 name: name_or_anonymous(function.name),
                 script: None,
                 start: None,
+                end: None,
             });
         };
         let at = script;
         let script = self.script(heap, at, key.id.script)?;
         // Last: all of the above was read while the program ran. It is the
         // function of the tick if its identity is, now that it has been read.
-        if heap.function_id(key.shared)? != Some(key.id) {
+        if heap.function_id(key.shared)? != Some(key.id) || heap.function(key.shared)? != function {
             return Err(Error::Unbelievable("another function by now"));
         }
         // Of a function that nobody has any more the collector may have taken the
         // strings already. Before Ignition every script has its source.
-        let is_in_script = match (function.start_position, script.script.end()) {
-            (Some(start), Some(end)) => start <= end,
+        let end = function.end_position.or(function.start_position);
+        let is_in_script = match (end, script.script.end()) {
+            (Some(function), Some(script)) => function <= script,
             (Some(_), None) => heap.layout.code.has_bytecode || script.script.is_native,
             (None, _) => true,
         };
@@ -237,11 +307,20 @@ impl Functions {
             self.scripts.remove(&(at, key.id.script));
             return Err(Error::Unbelievable("a function outside of its script"));
         }
+        // What V8 wrote itself it has given other names.
+        if let Some(start) = function.start_position
+            && !script.is_native()
+            && let Some(up_to) = heap.source_before(at, start.saturating_add(1), BEFORE)
+            && !can_be_called(&up_to, &function.name)
+        {
+            return Err(Error::Unbelievable("another's name, or another's place"));
+        }
         Ok(FunctionInfo {
             id: Some(key.id),
             name: name_or_anonymous(function.name),
             script: Some(script),
             start: function.start_position,
+            end: function.end_position,
         })
     }
 

@@ -215,9 +215,11 @@ impl BytecodeLoop {
 
     /// All places in the script that it has.
     fn positions(&self, reading: &mut Reading<'_>) -> Option<Vec<u32>> {
+        let function = reading.functions.get(&reading.heap, self.key)?;
         let bytecode = &mut reading.bytecode;
         let check = i64::from(self.check);
-        bytecode.position(&reading.heap, reading.now, self.array, self.key, check)?;
+        let of = (self.key, &function);
+        bytecode.position(&reading.heap, reading.now, self.array, of, check)?;
         bytecode.positions_in(self.array, self.key, self.range.clone())
     }
 }

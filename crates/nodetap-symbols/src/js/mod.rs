@@ -6,6 +6,7 @@
 //! check out is `(unknown)`, never a guess.
 
 mod active;
+mod age;
 mod builtin_name;
 mod bytecode_positions;
 mod code_cache;
@@ -16,17 +17,20 @@ mod full_codegen;
 mod functions;
 mod loops;
 mod optimized;
+mod source_names;
 mod top;
 
 use std::rc::Rc;
 
 use nodetap_profile::{Frame, Kind, Tier};
-use nodetap_sampler::raw::FrameRecord;
+use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
+use rustc_hash::FxHashSet;
 
 use active::ActiveFunction;
+use age::Remaining;
 use bytecode_positions::BytecodePositions;
 pub use code_cache::Now;
 use code_cache::{CachedCode, CodeCache, Details};
@@ -46,6 +50,12 @@ pub struct JsNames {
     bytecode: BytecodePositions,
     /// Nothing mutable is believed from one batch of samples to the next.
     now: Now,
+    /// Whose frames are named.
+    thread: u32,
+    /// Which of them are still there, where that has to be known.
+    remaining: Option<Remaining>,
+    /// Those that were tried to be read ahead in this batch.
+    met: FxHashSet<FunctionKey>,
 }
 
 /// Whose pc it is: a thread's own, or a return address on the stack.
@@ -71,7 +81,12 @@ impl JsNames {
             now: Now {
                 epoch: 1,
                 ended: false,
+                tick: 0,
+                late: false,
             },
+            thread: 0,
+            remaining: None,
+            met: FxHashSet::default(),
         }
     }
 
@@ -80,10 +95,36 @@ impl JsNames {
     pub fn begin_batch(&mut self, target: &Target) {
         let mut byte = [0];
         let alive = target.memory.read(target.code.start, &mut byte).is_ok();
+        self.met.clear();
         self.now = Now {
             epoch: self.now.epoch + 1,
             ended: !alive,
+            ..self.now
         };
+    }
+
+    /// From here on frames of `sample` are named.
+    pub fn of_sample(&mut self, target: &Target, sample: &RawSampleRef<'_>) {
+        self.thread = sample.tid;
+        self.now.tick = sample.time_ns;
+        self.now.late = age::is_old(sample);
+        self.remaining = match self.now.late {
+            true => {
+                let heap = Heap::new(&target.memory, &target.layout);
+                Some(Remaining::of(&heap, sample.frames))
+            }
+            false => None,
+        };
+        self.functions.of_thread(self.thread, self.now.late);
+    }
+
+    /// From here on the frame `index` of `sample` is named. If it is still there,
+    /// so is all that belongs to it, however old the sample is.
+    pub fn of_frame(&mut self, target: &Target, sample: &RawSampleRef<'_>, index: usize) {
+        let slot = target.layout.frame.function;
+        let is_gone = |remaining: &Remaining| !remaining.has(slot, sample.frames, index);
+        self.now.late = self.remaining.as_ref().is_some_and(is_gone);
+        self.functions.of_thread(self.thread, self.now.late);
     }
 
     /// The batch of samples that is being named.
@@ -95,6 +136,24 @@ impl JsNames {
     pub fn function(&mut self, target: &Target, record: &FrameRecord) -> Option<Rc<FunctionInfo>> {
         let heap = Heap::new(&target.memory, &target.layout);
         self.functions.get(&heap, FunctionKey::of_record(record)?)
+    }
+
+    /// Reads the functions of `sample` that are not known yet, unless it is old.
+    pub fn meet(&mut self, target: &Target, sample: &RawSampleRef<'_>) {
+        if age::is_old(sample) {
+            return;
+        }
+        self.functions.of_thread(sample.tid, false);
+        let heap = Heap::new(&target.memory, &target.layout);
+        for record in sample.frames {
+            if let Some(key) = FunctionKey::of_record(record)
+                && !self.functions.is_known(key)
+                && self.met.insert(key)
+            {
+                let record = self.functions.up_to_date(&heap, record);
+                self.function(target, &record);
+            }
+        }
     }
 
     /// How often so far a function was not to be read any more.
@@ -171,10 +230,11 @@ impl JsNames {
         key: FunctionKey,
         offset: i64,
     ) -> Option<u32> {
+        let function = self.functions.get(heap, key)?;
         let bytecode = &mut self.bytecode;
-        let found = bytecode.position(heap, self.now, array, key, offset);
+        let found = bytecode.position(heap, self.now, array, (key, &function), offset);
         if found.is_none() && bytecode.is_before_first(array, key, offset) {
-            return self.functions.get(heap, key)?.start;
+            return function.start;
         }
         found
     }
@@ -191,6 +251,10 @@ impl JsNames {
         let code = self.code(target, pc)?;
         let heap = Heap::new(&target.memory, &target.layout);
         let offset = (pc - code.code.start) as u32;
+        if kind == PcKind::Return && !code.returns_to(offset) {
+            // Other code has been put there since the tick, or the same elsewhere.
+            return None;
+        }
         match &code.details {
             Details::Baseline { ends, offsets } => {
                 let end = before(offset, kind);
@@ -382,6 +446,16 @@ impl JsNames {
         }
     }
 
+    /// Whether `record` has what an interpreted frame has in its slots.
+    pub fn is_interpreted(&self, target: &Target, record: &FrameRecord) -> bool {
+        let heap = Heap::new(&target.memory, &target.layout);
+        let array = Tagged(record.bytecode_array);
+        let offset = Tagged(record.bytecode_offset).to_smi();
+        // An array that has been moved since cannot be asked any more.
+        array.is_heap_object()
+            && offset.is_some_and(|raw| heap.bytecode_offset(raw.into()).is_some())
+    }
+
     /// What identifies the function whose compiled code `pc` is in.
     pub fn function_compiled_at(
         &mut self,
@@ -390,6 +464,9 @@ impl JsNames {
         pc: u64,
     ) -> Option<Option<FunctionId>> {
         let code = self.code(target, pc)?;
+        if !code.returns_to((pc - code.code.start) as u32) {
+            return None;
+        }
         match &code.details {
             Details::Optimized(optimized) => Some(optimized.function()?.id),
             Details::Baseline { .. } | Details::BaselineCalls(_)

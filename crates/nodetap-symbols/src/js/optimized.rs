@@ -95,6 +95,11 @@ impl OptimizedCode {
         self.functions.get(&self.data.shared)?.as_ref()
     }
 
+    /// Whether there is a deoptimization entry for a call that returns to `offset`.
+    pub fn has_entry(&self, offset: u32) -> bool {
+        self.entry(offset, PcKind::Return).is_some()
+    }
+
     /// The functions that are active at `offset` of `code`, innermost first,
     /// as far as they are certain; the last is the code's own. Empty only
     /// where that is not known. `instructions` are those of `code`.

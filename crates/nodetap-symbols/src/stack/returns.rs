@@ -56,7 +56,7 @@ impl StackNames {
         pc: u64,
     ) -> bool {
         match self.return_place(target, native, pc) {
-            Place::Interpreter => true,
+            Place::Interpreter => self.js.is_interpreted(target, record),
             Place::Compiled => self.js.function_compiled_at(target, record, pc) == Some(own),
             _ => false,
         }

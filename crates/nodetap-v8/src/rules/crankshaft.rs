@@ -129,6 +129,10 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
                 .offset(class, "inferred_name")
                 .or_else(|_| ask.offset(class, "function_identifier"))?,
             start_position_and_type,
+            // In the lower half of a word, above the bit that would make it a
+            // pointer (`PSEUDO_SMI_ACCESSORS_LO`).
+            end_position: ask.offset(class, "end_position")?,
+            end_position_shift: 1,
         }),
     })
 }

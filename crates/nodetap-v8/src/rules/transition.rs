@@ -77,6 +77,9 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
             // A string unless the function is a builtin of its own number.
             inferred_name: ask.offset(class, "function_identifier")?,
             start_position_and_type: ask.offset(class, "start_position_and_type")?,
+            // As before Ignition.
+            end_position: ask.offset(class, "end_position")?,
+            end_position_shift: 1,
         }),
     })
 }

@@ -251,6 +251,12 @@ impl CrankshaftCode {
         }
     }
 
+    /// Whether there is a call that returns to `offset`: the collector must know
+    /// of every one.
+    pub fn returns_to(&self, offset: u32) -> bool {
+        self.call(offset, PcKind::Return).is_some()
+    }
+
     /// The call that returns to `offset`.
     fn call(&self, offset: u32, kind: PcKind) -> Option<CallSite> {
         let is_at = |call: &&CallSite| kind == PcKind::Return && call.pc == offset;

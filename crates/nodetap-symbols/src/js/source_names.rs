@@ -1,0 +1,123 @@
+//! Does the source have a function of that name there?
+//!
+//! A function's name, its script and its place in it are read from several
+//! objects. Of a function that nobody has any more the collector may have given
+//! any of them to others; then they contradict each other, mostly.
+
+/// `(`
+const PARENTHESIS: u16 = 0x28;
+
+/// Words that stand before a function's parameters and are no name.
+const KEYWORDS: [&str; 19] = [
+    "async",
+    "await",
+    "case",
+    // Which is called as its class is.
+    "constructor",
+    "default",
+    "delete",
+    "do",
+    "else",
+    "extends",
+    "function",
+    "in",
+    "instanceof",
+    "new",
+    "of",
+    "return",
+    "throw",
+    "typeof",
+    "void",
+    "yield",
+];
+
+/// Whether no function starts with `unit`.
+fn is_never_first(unit: u16) -> bool {
+    match u8::try_from(unit) {
+        Ok(byte) => byte <= b' ' || byte == 0x7f || b")]},;:.?=<>+-/%&|^~!".contains(&byte),
+        Err(_) => false,
+    }
+}
+
+/// Whether a function can be called `name` that starts with the last character of
+/// `up_to`, some of its script's source. Where that opens its parameters, what
+/// precedes them is its name, or a keyword, or something that is no word.
+pub fn can_be_called(up_to: &[u16], name: &str) -> bool {
+    let Some((&start, before)) = up_to.split_last() else {
+        return true;
+    };
+    if start != PARENTHESIS {
+        // The first word of a class, a parameter, a member's key; or all of a script.
+        return before.is_empty() || !is_never_first(start);
+    }
+    // Nameless, or a name that V8 made up: `<static_initializer>`.
+    if name.is_empty() || name.starts_with('<') {
+        return true;
+    }
+    let text = String::from_utf16_lossy(before);
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    let text = text.trim_end();
+    let rest = text.trim_end_matches(is_part);
+    let word = &text[rest.len()..];
+    // Of a longer word only its end may be there.
+    let is_cut = rest.is_empty();
+    word.is_empty()
+        || is_cut
+        // With a unicode escape in it.
+        || rest.ends_with(['\\', '}'])
+        || KEYWORDS.contains(&word)
+        || name.ends_with(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn can(before: &str, name: &str) -> bool {
+        let up_to: Vec<u16> = before.encode_utf16().chain([PARENTHESIS]).collect();
+        can_be_called(&up_to, name)
+    }
+
+    #[test]
+    fn a_name_that_stands_before_the_parameters() {
+        assert!(can(";\nfunction f_12_3", "f_12_3"));
+        assert!(!can(";\nfunction f_12_3", "f_52_3"));
+        assert!(can("; get size ", "size"));
+        assert!(can("; get size", "get size"));
+        assert!(can("{ static #x", "#x"));
+        assert!(!can("{ static #x", "#y"));
+        assert!(!can("/* */ function grüße", "f"));
+    }
+
+    #[test]
+    fn what_precedes_parameters_besides_names() {
+        for before in [
+            "",
+            "f_52_3",
+            "x = ",
+            "(",
+            "foo(async",
+            "export default ",
+            "const f = function",
+            "const f = function*",
+            "o = { [key]",
+            "o = { 'a b'",
+            "function f /* c */",
+            "function \\u{61}b",
+        ] {
+            assert!(can(before, "name"), "{before}");
+        }
+        assert!(can("function f", ""));
+        assert!(can("class A { constructor", "A"));
+        // Of a class the word itself, of an arrow function its parameter.
+        for start in ["b\nclass", "async x"] {
+            let up_to: Vec<u16> = start.encode_utf16().collect();
+            assert!(can_be_called(&up_to, "A"));
+        }
+        assert!(can_be_called(&[], "A"));
+        assert!(can_be_called(&[0x20], "A"));
+        assert!(!can_be_called(&[0, 0, 0], "A"));
+        assert!(!can_be_called(&[0x7d, 0x0a], "A"));
+        assert!(can("class A { static ", "<static_initializer>"));
+    }
+}
