@@ -42,7 +42,9 @@ pub struct Remaining {
 impl Remaining {
     /// Of `frames`, now.
     pub fn of(heap: &Heap<'_>, frames: &[FrameRecord]) -> Remaining {
-        let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
+        // The chain may end anywhere: the last one that matters is a function's.
+        let last = frames.iter().rfind(|frame| frame.script_id != 0);
+        let (Some(first), Some(last)) = (frames.first(), last) else {
             return Remaining::default();
         };
         let start = first.fp.wrapping_sub(FUNCTION_BELOW);

@@ -149,7 +149,8 @@ impl OptimizedCode {
         // Positions of bytecode may be there the next time.
         let complete =
             |active: &ActiveFunction| active.position.is_some() || active.function.script.is_none();
-        if entry.is_none() || active.iter().all(complete) {
+        let is_certain = entry.is_none() && !reading.now.late;
+        if is_certain || active.iter().all(complete) {
             self.active.borrow_mut().insert(key, active.clone());
         }
         active
