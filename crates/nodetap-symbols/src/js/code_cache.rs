@@ -65,7 +65,9 @@ impl CachedCode {
                 optimized.has_entry(offset) || before.is_none_or(ends_in_call)
             }
             Details::Crankshaft(optimized) => optimized.returns_to(offset),
-            Details::Baseline { .. } | Details::Unoptimized(_) => before.is_none_or(ends_in_call),
+            Details::Baseline { .. } | Details::BaselineCalls(_) | Details::Unoptimized(_) => {
+                before.is_none_or(ends_in_call)
+            }
             Details::Other => true,
         }
     }
