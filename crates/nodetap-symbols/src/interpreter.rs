@@ -99,8 +99,15 @@ impl Interpreter {
         }
         match self.in_register(target, sample, record, running) {
             Some(offset) => LiveOffset::InRegister(offset),
+            // Handlers may use the register for something else.
+            None if self.has_bytecodes(target, record) => LiveOffset::InSlot,
             None => LiveOffset::Unknown,
         }
+    }
+
+    fn has_bytecodes(&mut self, target: &Target, record: &FrameRecord) -> bool {
+        let heap = Heap::new(&target.memory, &target.layout);
+        self.bytecodes(target, &heap, record).is_some()
     }
 
     fn in_register(
