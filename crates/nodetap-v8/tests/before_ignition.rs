@@ -137,6 +137,8 @@ fn a_function_has_its_own_name_or_the_inferred_one() {
         bytes.word(0x1_0000 + u64::from(names.inferred_name), inferred.0);
         let start = 0x1_0000 + u64::from(names.start_position_and_type);
         bytes.put(start, &(1234_u32 << 2 | 1).to_le_bytes());
+        let end = 0x1_0000 + u64::from(names.end_position);
+        bytes.put(end, &(5678_u32 << names.end_position_shift).to_le_bytes());
         for (name, expected) in [(own, "own"), (empty, "object.method")] {
             bytes.word(
                 0x1_0000 + u64::from(layout.shared.name_or_scope_info),
@@ -146,6 +148,7 @@ fn a_function_has_its_own_name_or_the_inferred_one() {
             let function = heap.function(shared).expect("a function");
             assert_eq!(function.name, expected, "V8 {}", layout.version);
             assert_eq!(function.start_position, Some(1234));
+            assert_eq!(function.end_position, Some(5678));
             assert_eq!(function.script, Some(script));
             let id = heap
                 .function_id(shared)
