@@ -17,7 +17,7 @@ use crate::builtin_table;
 use crate::image::{Image, Segment};
 
 /// Where the builtins are in a process, and what they are called.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Builtins {
     /// As linked.
     linked: Range<u64>,
@@ -31,7 +31,7 @@ pub struct Builtins {
 }
 
 /// Where builtins are mapped besides.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Copies {
     pid: u32,
     /// The file that they are in, as the process sees it.
@@ -91,6 +91,13 @@ impl Builtins {
         if !copies.looked_for.insert(pc >> REGION) {
             return;
         }
+        drop(copies);
+        self.look_again();
+    }
+
+    /// Looks again for copies.
+    pub fn look_again(&self) {
+        let mut copies = self.copies.borrow_mut();
         let maps = Process::new(copies.pid as i32).and_then(|process| process.maps());
         // A process that has ended maps nothing new.
         if let Ok(maps) = maps {

@@ -2,6 +2,8 @@
 //!
 //! [`ebpf`] samples every thread of the watched processes at a fixed rate from
 //! inside the kernel, at the moment of the tick, while the thread stands still.
+//! [`ptrace`] does what can be done without the kernel's help: it stops the
+//! threads that run, and all threads once. [`sampler::Sampler`] is either.
 //! What comes out is [`raw::RawSample`] or, without a copy,
 //! [`raw::RawSampleRef`]; naming its frames is another crate's work.
 
@@ -13,5 +15,6 @@ pub mod image;
 pub mod memory;
 pub mod ptrace;
 pub mod raw;
+pub mod sampler;
 mod stripped;
 pub mod target;

@@ -26,6 +26,15 @@ impl ProcessMemory {
         let file = File::open(format!("/proc/{pid}/mem"))?;
         Ok(ProcessMemory { file })
     }
+
+    /// The same address space once more, for another thread of ours.
+    ///
+    /// # Errors
+    /// Where we have too many files open.
+    pub fn try_clone(&self) -> io::Result<ProcessMemory> {
+        let file = self.file.try_clone()?;
+        Ok(ProcessMemory { file })
+    }
 }
 
 impl Memory for ProcessMemory {

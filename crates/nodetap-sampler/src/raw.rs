@@ -25,6 +25,9 @@ pub struct RawSample {
     /// frame pointer does not lie above it. (That alone does not make it
     /// incomplete: the chain of a thread's first frame ends like that too.)
     pub broken: bool,
+    /// The walk certainly reached the thread's first frame. (It may have done so
+    /// where this is `false`.)
+    pub complete: bool,
     /// Registers in user mode.
     pub registers: Registers,
     /// The code from [`CODE_BEFORE`] bytes before `registers.rip` on, where that
@@ -55,6 +58,8 @@ pub struct RawSampleRef<'a> {
     pub truncated: bool,
     /// See [`RawSample::broken`].
     pub broken: bool,
+    /// See [`RawSample::complete`].
+    pub complete: bool,
     /// See [`RawSample::registers`].
     pub registers: &'a Registers,
     /// See [`RawSample::code`].
@@ -77,6 +82,7 @@ impl RawSampleRef<'_> {
             in_kernel: self.in_kernel,
             truncated: self.truncated,
             broken: self.broken,
+            complete: self.complete,
             registers: *self.registers,
             code: self.code.copied(),
             stack: self.stack.to_vec(),
@@ -108,6 +114,7 @@ impl RawSample {
             in_kernel: self.in_kernel,
             truncated: self.truncated,
             broken: self.broken,
+            complete: self.complete,
             registers: &self.registers,
             code: self.code.as_ref(),
             stack: &self.stack,

@@ -187,10 +187,11 @@ impl Symbolizer {
             thread.role.saw_javascript();
         }
         let role = &mut thread.role;
-        let complete = !sample.truncated
-            && names
-                .starts
-                .reached(&mut self.native, target.pid, sample.frames, role);
+        // Learns from the stack too: it is asked in any case.
+        let reached = names
+            .starts
+            .reached(&mut self.native, target.pid, sample.frames, role);
+        let complete = !sample.truncated && (sample.complete || reached);
         Some((thread.clone(), complete))
     }
 

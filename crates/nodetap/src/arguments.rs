@@ -8,6 +8,8 @@ use nodetap_profile::Format;
 /// Samples a second, where nobody says. Not 1000, which would fall in step with
 /// timers that many programs have.
 pub const DEFAULT_RATE: u32 = 999;
+/// The same where each sample stops a thread.
+pub const DEFAULT_RATE_OF_PTRACE: u32 = 99;
 /// The most frames of a stack, where nobody says.
 pub const DEFAULT_MAX_DEPTH: u32 = 512;
 

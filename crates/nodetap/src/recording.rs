@@ -4,15 +4,17 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use jiff::Timestamp;
 use nodetap_profile::{Format, Metadata, Process, Profile, formats};
-use nodetap_sampler::ebpf::{self, EbpfSampler};
 use nodetap_sampler::raw::RawSample;
+use nodetap_sampler::sampler::{self, Options, Sampler};
 use nodetap_sampler::target::Target;
 use nodetap_symbols::Symbolizer;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
+use crate::arguments::{DEFAULT_RATE, DEFAULT_RATE_OF_PTRACE};
 use crate::failure::{Failure, Result, reason};
 use crate::interrupt::Interrupts;
 use crate::output::Output;
@@ -27,8 +29,10 @@ pub struct Settings {
     pub pids: Vec<u32>,
     /// How long; without it until a signal comes or the last process has ended.
     pub duration: Option<Duration>,
-    /// Samples a second of CPU time.
-    pub rate_hz: u32,
+    /// Samples a second of CPU time; what suits the sampler where there is none.
+    pub rate_hz: Option<u32>,
+    /// What takes the stacks.
+    pub sampler: SamplerChoice,
     /// The most frames of a stack.
     pub max_depth: u32,
     /// Whether C++ frames are wanted.
@@ -41,6 +45,18 @@ pub struct Settings {
     pub output: Option<PathBuf>,
     /// A line for stderr when the sampling starts.
     pub announcement: Option<String>,
+}
+
+/// What takes the stacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SamplerChoice {
+    /// eBPF where this machine and user allow it, else ptrace
+    #[default]
+    Auto,
+    /// A program in the kernel: nothing is stopped
+    Ebpf,
+    /// Stopping each thread for a moment: needs no rights but to trace the process
+    Ptrace,
 }
 
 /// How long samples may wait in the ring buffer before they are named.
@@ -70,9 +86,13 @@ pub fn record(settings: &Settings) -> Result<()> {
         ))
     })?;
 
-    let mut sampler = recording.start_sampler(settings)?;
+    let (mut sampler, better) = recording.start_sampler(settings)?;
     debug!(after = ?monotonic() - begun, "sampling");
-    if settings.kernel && recording.symbolizer.kernel_names_are_hidden() {
+    let is_ebpf = matches!(sampler, Sampler::Ebpf(_));
+    if settings.kernel && !is_ebpf {
+        terminal::note("there will be no kernel frames: only the eBPF sampler sees them");
+    }
+    if settings.kernel && is_ebpf && recording.symbolizer.kernel_names_are_hidden() {
         terminal::note("kernel frames will have no names: /proc/kallsyms hides its addresses");
         terminal::hint("as root: sysctl kernel.kptr_restrict=1");
     }
@@ -91,7 +111,7 @@ pub fn record(settings: &Settings) -> Result<()> {
     ran?;
     let stopped = monotonic();
     let started = recording.started;
-    let profile = recording.finish(sampler)?;
+    let (profile, stopped_for) = recording.finish(sampler)?;
     if let Some(first) = profile.samples().first() {
         let taken = started + Duration::from_micros(first.time_us);
         debug!(after = ?taken - begun, "first sample");
@@ -101,7 +121,11 @@ pub fn record(settings: &Settings) -> Result<()> {
     }
     output.write(|to| formats::write(&profile, settings.format, to))?;
     debug!(took = ?monotonic() - stopped, "named the rest and written");
-    terminal::line(closing_line(&profile.metadata, profile.samples().len()));
+    let samples = profile.samples().len();
+    terminal::line(closing_line(&profile.metadata, samples, stopped_for));
+    if let Some(better) = better {
+        terminal::hint(better);
+    }
     Ok(())
 }
 
@@ -152,7 +176,7 @@ impl Recording {
                 native: settings.native,
                 kernel: settings.kernel,
             }),
-            profile: Profile::new(Metadata::new("ebpf", settings.rate_hz)),
+            profile: Profile::new(Metadata::new("", 0)),
             started: Duration::ZERO,
             batch: Vec::new(),
             patience: POLL_INTERVAL,
@@ -186,26 +210,45 @@ impl Recording {
         Ok(())
     }
 
-    fn start_sampler(&mut self, settings: &Settings) -> Result<EbpfSampler> {
-        let options = ebpf::Options {
+    /// Starts the sampler that is wanted. Where it is the second best, a hint tells
+    /// what it would take to get the best.
+    fn start_sampler(&mut self, settings: &Settings) -> Result<(Sampler, Option<String>)> {
+        let options = |default_rate| Options {
+            rate_hz: settings.rate_hz.unwrap_or(default_rate),
             kernel: settings.kernel,
-            ..ebpf::Options::with_rate(settings.rate_hz)
+            max_depth: settings.max_depth,
         };
-        let configs: Vec<_> = self
-            .targets
-            .iter()
-            .map(|Recorded { target, .. }| (target.pid, target.config(settings.max_depth)))
-            .collect();
-        let sampler = EbpfSampler::start(&options, &configs).map_err(failure_of_sampler)?;
+        let targets = || self.targets.iter().map(|it| &it.target);
+        let ebpf = || Sampler::ebpf(&options(DEFAULT_RATE), targets()).map_err(Into::into);
+        let ptrace =
+            || Sampler::ptrace(&options(DEFAULT_RATE_OF_PTRACE), targets()).map_err(Into::into);
+        let (sampler, better) = match settings.sampler {
+            SamplerChoice::Ebpf => (ebpf().map_err(failure_of_sampler)?, None),
+            SamplerChoice::Ptrace => (ptrace().map_err(failure_of_sampler)?, None),
+            SamplerChoice::Auto => match ebpf() {
+                Ok(sampler) => (sampler, None),
+                Err(error) => {
+                    debug!(%error, "no eBPF");
+                    let sampler = ptrace().map_err(failure_of_sampler)?;
+                    (sampler, Some(better_sampler(&error)))
+                }
+            },
+        };
+        let metadata = &mut self.profile.metadata;
+        metadata.sampler = sampler.name().to_owned();
+        metadata.rate_hz = match sampler {
+            Sampler::Ebpf(_) => options(DEFAULT_RATE).rate_hz,
+            Sampler::Ptrace(_) => options(DEFAULT_RATE_OF_PTRACE).rate_hz,
+        };
+        metadata.start = Timestamp::now();
         self.started = monotonic();
-        self.profile.metadata.start = Timestamp::now();
-        Ok(sampler)
+        Ok((sampler, better))
     }
 
     /// Takes samples until there is a reason to stop.
     fn run(
         &mut self,
-        sampler: &mut EbpfSampler,
+        sampler: &mut Sampler,
         duration: Option<Duration>,
         interrupts: &mut Interrupts,
         output: &Output,
@@ -241,19 +284,20 @@ impl Recording {
         Ok(())
     }
 
-    /// Stops the sampling and names what is left.
-    fn finish(mut self, sampler: EbpfSampler) -> Result<Profile> {
+    /// Stops the sampling and names what is left. Tells as well for how long
+    /// threads stood still for it, where they had to.
+    fn finish(mut self, sampler: Sampler) -> Result<(Profile, Option<Duration>)> {
         let duration = monotonic() - self.started;
         let batch = &mut self.batch;
-        let lost = sampler
+        let totals = sampler
             .stop(&mut |sample| batch.push(sample.to_owned()))
             .map_err(failure_of_sampler)?;
         self.new_ends();
         self.name_batch();
         let metadata = &mut self.profile.metadata;
         metadata.duration = duration;
-        metadata.lost = lost + self.dropped;
-        Ok(self.profile)
+        metadata.lost = totals.lost + self.dropped;
+        Ok((self.profile, totals.stopped))
     }
 
     /// The processes that have come to an end since the last look.
@@ -306,8 +350,17 @@ impl Recording {
     }
 }
 
-fn failure_of_sampler(error: ebpf::Error) -> Failure {
+fn failure_of_sampler(error: sampler::Error) -> Failure {
     Failure::new(&error).hint_maybe(error.hint())
+}
+
+/// What it would take to sample by eBPF, which failed with `error`.
+fn better_sampler(error: &sampler::Error) -> String {
+    const BETTER: &str = "the eBPF sampler stops nothing and samples ten times as often";
+    match error.hint() {
+        Some(hint) => format!("{BETTER}: {hint}"),
+        None => format!("{BETTER}, but: {error}"),
+    }
 }
 
 /// The time of the clock that samples carry.
@@ -317,8 +370,8 @@ fn monotonic() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
-/// What was kept and what was not.
-fn closing_line(metadata: &Metadata, samples: usize) -> String {
+/// What was kept and what was not, and for how long threads stood still for it.
+fn closing_line(metadata: &Metadata, samples: usize, stopped: Option<Duration>) -> String {
     let Metadata {
         sampler,
         rate_hz,
@@ -332,9 +385,12 @@ fn closing_line(metadata: &Metadata, samples: usize) -> String {
         0 => 0.0,
         _ => 100.0 * *incomplete as f64 / samples as f64,
     };
+    let stopped = stopped.map_or_else(String::new, |stopped| {
+        format!("; stopped for {:.0} ms in all", stopped.as_secs_f64() * 1e3)
+    });
     format!(
         "{samples} samples in {seconds:.1} s at {rate_hz} Hz ({sampler}): \
-         {lost} lost, {truncated} truncated, {incomplete} incomplete ({share:.2} %)"
+         {lost} lost, {truncated} truncated, {incomplete} incomplete ({share:.2} %){stopped}"
     )
 }
 
@@ -350,13 +406,18 @@ mod tests {
             ..Metadata::new("ebpf", 999)
         };
         assert_eq!(
-            closing_line(&metadata, 4995),
+            closing_line(&metadata, 4995, None),
             "4995 samples in 5.0 s at 999 Hz (ebpf): \
              0 lost, 0 truncated, 2 incomplete (0.04 %)"
         );
         assert_eq!(
-            closing_line(&Metadata::new("ebpf", 1), 0),
-            "0 samples in 0.0 s at 1 Hz (ebpf): 0 lost, 0 truncated, 0 incomplete (0.00 %)"
+            closing_line(
+                &Metadata::new("ptrace", 1),
+                0,
+                Some(Duration::from_micros(31_400))
+            ),
+            "0 samples in 0.0 s at 1 Hz (ptrace): 0 lost, 0 truncated, 0 incomplete (0.00 %); \
+             stopped for 31 ms in all"
         );
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<RawSampleRef<'_>> {
         in_kernel: header.flags & IN_KERNEL != 0,
         truncated: header.flags & TRUNCATED != 0,
         broken: header.flags & (UNREADABLE | NOT_ABOVE | NOT_CODE) != 0,
+        complete: false,
         registers: &header.registers,
         code: (header.flags & HAS_CODE != 0).then_some(&header.code),
         stack: header.stack.get(..header.stack_count as usize)?,

@@ -1,9 +1,9 @@
-//! The ptrace sampler: stops a process's threads and takes their stacks.
+//! The ptrace sampler: stops a process's threads and takes their stacks, all of
+//! them once ([`snapshot`]), or those that run at a fixed rate ([`PtraceSampler`]).
 //!
-//! Unlike a tick of the CPU clock, it finds threads that wait as well. Nobody's
-//! help is needed: what may read a process's memory may stop it. The threads
-//! stand still while their stacks are copied and what identifies the functions
-//! on them is read, a millisecond or so; names are given later.
+//! Nobody's help is needed: what may read a process's memory may stop it. A thread
+//! stands still while its stack is copied and what identifies the functions on it
+//! is read; names are given later.
 //!
 //! A system call that waits is begun again, which the thread does not notice,
 //! but for the few that the kernel never begins again (`epoll_wait`,
@@ -11,6 +11,9 @@
 //! calls them again.
 
 mod error;
+mod process;
+mod running;
+mod sampler;
 mod stack;
 mod stop;
 mod sys;
@@ -22,19 +25,13 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nodetap_v8::Memory;
-use rustc_hash::FxHashMap;
-use rustix::time::{ClockId, clock_gettime};
-
 pub use error::Error;
+pub use sampler::{Options, PtraceSampler, Totals};
 
-use crate::ebpf::ProcessConfig;
-use crate::memory::ProcessMemory;
 use crate::raw::RawSample;
 use crate::target::Target;
+use process::Process;
 use stop::Stopped;
-use unwind::NativeUnwinder;
-use walk::Walker;
 
 /// The most frames of a stack: more than the deepest recursion that Node.js
 /// allows without being asked for more.
@@ -58,9 +55,6 @@ pub struct ThreadStack {
     pub name: String,
     /// Its stack; `None` where the kernel did not let it stop.
     pub sample: Option<RawSample>,
-    /// The walk certainly reached the thread's first frame. (It may have done
-    /// so where this is `false`.)
-    pub complete: bool,
 }
 
 /// Takes the stack of every thread of `target`, once.
@@ -68,88 +62,49 @@ pub struct ThreadStack {
 /// # Errors
 /// Where it cannot be stopped, or is gone. Whatever happens, its threads go on.
 pub fn snapshot(target: &Target) -> Result<Snapshot, Error> {
-    let memory = &target.memory;
-    let mut native = NativeUnwinder::of(target.pid, memory);
-    let builtins = target.builtins.places();
-    let process = Process {
-        pid: target.pid,
-        code_start: target.code.start,
-        memory,
-        config: target.config(MAX_FRAMES),
-    };
-    let is_builtin = |pc: u64| builtins.iter().any(|place| place.contains(&pc));
+    let pid = target.pid;
+    let io_error = |source| Error::Io { pid, source };
+    let mut process = Process::of(target, MAX_FRAMES).map_err(io_error)?;
     // The kernel lets go of what a thread traces when that thread ends.
-    let taken = thread::scope(|scope| {
-        let tracer = thread::Builder::new().name("ptrace".to_owned());
-        let take = || process.take(&mut native, &is_builtin);
-        let handle = tracer.spawn_scoped(scope, take)?;
-        Ok(handle.join())
-    });
-    match taken {
-        Ok(Ok(taken)) => taken,
-        Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(source) => Err(Error::Io {
-            pid: target.pid,
-            source,
-        }),
+    let tracer = thread::Builder::new().name("ptrace".to_owned());
+    let handle = tracer
+        .spawn(move || take(&mut process))
+        .map_err(io_error)?;
+    match handle.join() {
+        Ok(taken) => taken,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-/// What must be known of the process while it stands still.
-struct Process<'a> {
-    pid: u32,
-    /// Where the code of its V8 starts.
-    code_start: u64,
-    memory: &'a ProcessMemory,
-    config: ProcessConfig,
-}
-
-impl Process<'_> {
-    fn take(
-        &self,
-        native: &mut NativeUnwinder,
-        is_builtin: &dyn Fn(u64) -> bool,
-    ) -> Result<Snapshot, Error> {
-        let pid = self.pid;
-        let begun = Instant::now();
-        let stopped = Stopped::stop(pid)?;
-        let now = clock_gettime(ClockId::Monotonic);
-        let mut walker = Walker {
-            memory: self.memory,
-            config: self.config,
-            is_builtin,
-            native,
-            identified: FxHashMap::default(),
-        };
-        // Its memory stays that of the program that was attached to.
-        let same_program = self.memory.read(self.code_start, &mut [0]).is_ok();
-        let mut threads = Vec::new();
-        for (tid, state) in stopped.threads() {
-            let taken = state.map(|state| walker.walk(&state));
-            let complete = taken.as_ref().is_some_and(|(_, complete)| *complete);
-            let sample = taken.map(|(sample, _)| RawSample {
-                time_ns: now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs(),
-                pid,
-                tid,
-                ..sample
-            });
-            threads.push(ThreadStack {
-                tid,
-                name: thread_name(pid, tid),
-                sample,
-                complete,
-            });
-        }
-        drop(stopped);
-        let stopped = begun.elapsed();
-        if threads.is_empty() {
-            return Err(Error::Ended { pid });
-        }
-        if !same_program {
-            return Err(Error::Execed { pid });
-        }
-        Ok(Snapshot { threads, stopped })
+fn take(process: &mut Process) -> Result<Snapshot, Error> {
+    let pid = process.pid;
+    let begun = Instant::now();
+    let stopped = Stopped::stop(pid)?;
+    let states = stopped.threads();
+    let still: Vec<_> = states
+        .iter()
+        .filter_map(|&(tid, state)| Some((tid, state?)))
+        .collect();
+    let mut samples = process.walk(&still).into_iter().peekable();
+    // Its memory stays that of the program that was attached to.
+    let same_program = process.is_same_program();
+    let mut threads = Vec::new();
+    for (tid, _) in states {
+        threads.push(ThreadStack {
+            tid,
+            name: thread_name(pid, tid),
+            sample: samples.next_if(|sample| sample.tid == tid),
+        });
     }
+    drop(stopped);
+    let stopped = begun.elapsed();
+    if threads.is_empty() {
+        return Err(Error::Ended { pid });
+    }
+    if !same_program {
+        return Err(Error::Execed { pid });
+    }
+    Ok(Snapshot { threads, stopped })
 }
 
 fn thread_name(pid: u32, tid: u32) -> String {

@@ -157,7 +157,70 @@ impl Drop for Stopped {
     }
 }
 
-fn thread_ids(pid: u32) -> Result<Vec<u32>, Error> {
+/// One thread that stands still. It runs again when this is dropped, with the
+/// signal that it was about to get.
+#[derive(Debug)]
+pub(super) struct StoppedThread {
+    tid: u32,
+    signal: i32,
+}
+
+impl StoppedThread {
+    /// Stops thread `tid` of process `pid`, which runs; `None` where it has
+    /// ended. As long as the kernel keeps the thread (it may have begun to wait
+    /// for a disk), so long does this take.
+    pub fn stop(pid: u32, tid: u32) -> Result<Option<StoppedThread>, Error> {
+        let asked = sys::seize(tid as i32).and_then(|()| sys::interrupt(tid as i32));
+        match asked {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, tid) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(refused(pid, tid, error)),
+        }
+        match sys::wait(tid as i32) {
+            Ok(Status::Stopped { signal }) => Ok(Some(StoppedThread { tid, signal })),
+            Ok(Status::Ended | Status::Running) => Ok(None),
+            Err(source) => Err(Error::Io { pid, source }),
+        }
+    }
+
+    /// Its registers; `None` where it was killed meanwhile.
+    pub fn state(&self) -> Option<State> {
+        sys::state(self.tid as i32).ok()
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        let _ = sys::detach(self.tid as i32, self.signal);
+    }
+}
+
+/// Whether process `pid` may be stopped; it is not.
+///
+/// # Errors
+/// Why not.
+pub(super) fn may_stop(pid: u32) -> Result<(), Error> {
+    let seize = move || match sys::seize(pid as i32) {
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, pid) => {
+            Err(Error::Ended { pid })
+        }
+        Err(error) => Err(refused(pid, pid, error)),
+    };
+    // With the end of the thread that traces it, the kernel lets go of it.
+    let tracer = std::thread::Builder::new().name("ptrace".to_owned());
+    let tracer = tracer
+        .spawn(seize)
+        .map_err(|source| Error::Io { pid, source })?;
+    match tracer.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+pub(super) fn thread_ids(pid: u32) -> Result<Vec<u32>, Error> {
     let entries = match fs::read_dir(format!("/proc/{pid}/task")) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -205,7 +268,7 @@ fn has_ended(pid: u32, tid: u32) -> bool {
 }
 
 /// What the kernel says that a thread does: `R`, `S`, `D`, …
-fn state_letter(pid: u32, tid: u32) -> Option<char> {
+pub(super) fn state_letter(pid: u32, tid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     // The name before it may hold anything.
     let (_, after) = stat.rsplit_once(')')?;

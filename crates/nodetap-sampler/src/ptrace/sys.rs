@@ -50,9 +50,23 @@ pub(super) fn detach(tid: i32, signal: i32) -> io::Result<()> {
 
 /// Looks whether a traced thread has stopped, without waiting for it.
 pub(super) fn status(tid: i32) -> io::Result<Status> {
+    wait_with(tid, libc::WNOHANG)
+}
+
+/// Waits until a traced thread that was asked to stop has done so, or has ended.
+pub(super) fn wait(tid: i32) -> io::Result<Status> {
+    loop {
+        match wait_with(tid, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn wait_with(tid: i32, options: i32) -> io::Result<Status> {
     let mut status = 0;
     // SAFETY: `status` is there to be written to.
-    let found = unsafe { libc::waitpid(tid, &mut status, libc::__WALL | libc::WNOHANG) };
+    let found = unsafe { libc::waitpid(tid, &mut status, libc::__WALL | options) };
     match found {
         0 => Ok(Status::Running),
         -1 => match io::Error::last_os_error() {

@@ -44,10 +44,20 @@ pub(super) enum Caller {
 pub(super) struct NativeUnwinder {
     unwinder: UnwinderX86_64<Bytes>,
     cache: CacheX86_64,
-    /// The code of those files, by address.
-    known: Vec<Range<u64>>,
+    /// The code of files that tell something, by address.
+    known: Vec<Code>,
     /// All executable memory, by address.
     executable: Vec<Range<u64>>,
+    /// Code was met that is in none of it.
+    met_new_code: bool,
+}
+
+/// The code of a file as it is mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Code {
+    range: Range<u64>,
+    /// The file: its device and number; none for the vDSO.
+    file: Option<(i32, i32, u64)>,
 }
 
 impl NativeUnwinder {
@@ -58,6 +68,7 @@ impl NativeUnwinder {
             cache: CacheX86_64::new(),
             known: Vec::new(),
             executable: Vec::new(),
+            met_new_code: false,
         }
     }
 
@@ -65,36 +76,61 @@ impl NativeUnwinder {
     /// out.
     pub fn of(pid: u32, memory: &dyn Memory) -> NativeUnwinder {
         let mut found = NativeUnwinder::new();
+        found.look_again(pid, memory);
+        found
+    }
+
+    /// Whether code was met since the last look that was not mapped then.
+    pub fn met_new_code(&self) -> bool {
+        self.met_new_code
+    }
+
+    /// Reads the mappings of process `pid` again. What is mapped as it was is not
+    /// read once more.
+    pub fn look_again(&mut self, pid: u32, memory: &dyn Memory) {
+        self.met_new_code = false;
         let maps = Process::new(pid as i32).and_then(|process| process.maps());
-        let Ok(maps) = maps else { return found };
-        let mut last: Option<(PathBuf, Arc<Backing>)> = None;
+        // A process that has ended maps nothing new.
+        let Ok(maps) = maps else { return };
+        let known = std::mem::take(&mut self.known);
+        self.executable.clear();
+        let mut last: Option<(Code, Arc<Backing>)> = None;
         for map in &maps {
             if !map.perms.contains(MMPermissions::EXECUTE) {
                 continue;
             }
             let (start, end) = map.address;
-            found.executable.push(start..end);
-            let file = match &map.pathname {
-                MMapPath::Path(path) => match &last {
-                    Some((known, file)) if known == path => Some(file.clone()),
-                    _ => {
-                        let file = open(pid, map).map(Arc::new);
-                        last = file.clone().map(|file| (path.clone(), file));
-                        file
-                    }
+            self.executable.push(start..end);
+            let code = Code {
+                range: start..end,
+                file: match &map.pathname {
+                    MMapPath::Path(_) => Some((map.dev.0, map.dev.1, map.inode)),
+                    MMapPath::Vdso => None,
+                    _ => continue,
                 },
-                MMapPath::Vdso => {
+            };
+            if known.contains(&code) {
+                self.known.push(code);
+                continue;
+            }
+            let file = match (&code.file, &last) {
+                (None, _) => {
                     let bytes = memory.bytes(start, (end - start) as usize);
                     bytes.ok().map(|bytes| Arc::new(Backing::Copied(bytes)))
                 }
-                _ => None,
+                (Some(_), Some((before, file))) if before.file == code.file => Some(file.clone()),
+                (Some(_), _) => open(pid, map).map(Arc::new),
             };
-            if let Some(module) = file.and_then(|file| module(&file, map)) {
-                found.known.push(start..end);
-                found.unwinder.add_module(module);
+            let Some(file) = file else { continue };
+            last = Some((code.clone(), file.clone()));
+            if let Some(module) = module(&file, map) {
+                self.known.push(code);
+                self.unwinder.add_module(module);
             }
         }
-        found
+        for gone in known.iter().filter(|code| !self.known.contains(code)) {
+            self.unwinder.remove_module(gone.range.start);
+        }
     }
 
     /// The caller of the frame `at`. `first`: the thread itself is there; else
@@ -112,7 +148,10 @@ impl NativeUnwinder {
                 None => return Caller::Unknown,
             },
         };
-        if !contains(&self.known, address.address_for_lookup()) {
+        let lookup = address.address_for_lookup();
+        let after = self.known.partition_point(|it| it.range.start <= lookup);
+        if after == 0 || lookup >= self.known[after - 1].range.end {
+            self.met_new_code |= !contains(&self.executable, lookup);
             return Caller::Unknown;
         }
         let mut registers = UnwindRegsX86_64::new(at.pc, at.sp, at.fp);

@@ -56,9 +56,8 @@ enum End {
 }
 
 impl Walker<'_> {
-    /// The stack of a thread with these registers, and whether it certainly
-    /// reaches the thread's first frame.
-    pub fn walk(&mut self, state: &State) -> (RawSample, bool) {
+    /// The stack of a thread in this state.
+    pub fn walk(&mut self, state: &State) -> RawSample {
         let registers = state.registers;
         let mut stack = StackCopy::new(self.memory, registers.rsp);
         let mut frames = Vec::new();
@@ -67,17 +66,17 @@ impl Walker<'_> {
             0 => End::Chain,
             _ => self.frames(state, &mut stack, &mut frames),
         };
-        let sample = RawSample {
+        RawSample {
             in_kernel: state.in_kernel,
             truncated: end == End::Truncated,
             broken: end == End::Broken,
+            complete: end == End::First,
             registers,
             code: self.code_at(registers.rip),
             stack: stack.first_words(STACK_WORDS as usize),
             frames,
             ..RawSample::default()
-        };
-        (sample, end == End::First)
+        }
     }
 
     /// The code around a thread's own pc, unless it is in the file that V8 is in:
@@ -338,8 +337,8 @@ mod tests {
             registers,
             in_kernel: true,
         };
-        let (sample, complete) = walker.walk(&state);
-        assert!(!complete && sample.in_kernel);
+        let sample = walker.walk(&state);
+        assert!(!sample.complete && sample.in_kernel);
         assert_eq!(sample.registers, registers);
         sample
     }

@@ -117,6 +117,7 @@ mod tests {
             in_kernel: false,
             truncated: false,
             broken: false,
+            complete: false,
             registers: &registers,
             code: None,
             stack: &[0x1000, 0x2000],

@@ -82,7 +82,7 @@ fn dump(pid: u32) -> Result<Dump> {
             Some(stack) => ThreadDump {
                 role: stack.role.map(str::to_owned),
                 taken: true,
-                complete: stack.complete || thread.complete,
+                complete: stack.complete,
                 frames: stack.frames,
                 ..dump
             },

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use nodetap_profile::Format;
 
-use crate::arguments::{self, DEFAULT_MAX_DEPTH, DEFAULT_RATE};
+use crate::arguments::{self, DEFAULT_MAX_DEPTH};
 use crate::failure::{Failure, Result};
-use crate::recording::{self, Settings};
+use crate::recording::{self, SamplerChoice, Settings};
 
 /// Sample processes, with all options.
 ///
@@ -29,10 +29,10 @@ pub struct Arguments {
     #[arg(value_parser = arguments::duration, allow_negative_numbers = true)]
     duration: Option<Duration>,
 
-    /// Samples a second of CPU time
-    #[arg(short, long, value_name = "HZ", default_value_t = DEFAULT_RATE)]
+    /// Samples a second of CPU time [default: 999; with the ptrace sampler 99]
+    #[arg(short, long, value_name = "HZ", hide_default_value = true)]
     #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
-    rate: u32,
+    rate: Option<u32>,
 
     /// text, raw, folded, json or flame [default: what the output's extension
     /// says, such as .svg or .json; else text]
@@ -52,22 +52,13 @@ pub struct Arguments {
     kernel: bool,
 
     /// What takes the stacks
-    #[arg(long, value_enum, default_value_t = Sampler::Auto)]
-    sampler: Sampler,
+    #[arg(long, value_enum, default_value_t)]
+    sampler: SamplerChoice,
 
     /// The most frames of a stack that are kept, the innermost
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DEPTH)]
     #[arg(value_parser = arguments::max_depth, allow_negative_numbers = true)]
     max_depth: u32,
-}
-
-/// What takes the stacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sampler {
-    /// The best one that is allowed here
-    Auto,
-    /// A program in the kernel
-    Ebpf,
 }
 
 const EXAMPLES: &str = "\
@@ -83,8 +74,6 @@ Examples:
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    // There is but one as yet.
-    let (Sampler::Auto | Sampler::Ebpf) = arguments.sampler;
     let mut pids = Vec::with_capacity(arguments.pids.len());
     for pid in &arguments.pids {
         if !pids.contains(pid) {
@@ -95,6 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         pids,
         duration: arguments.duration,
         rate_hz: arguments.rate,
+        sampler: arguments.sampler,
         max_depth: arguments.max_depth,
         native: arguments.native,
         kernel: arguments.kernel,

@@ -7,12 +7,13 @@ use nodetap_profile::Format;
 
 use crate::arguments;
 use crate::failure::Result;
-use crate::recording::{self, Settings};
+use crate::recording::{self, SamplerChoice, Settings};
 
 /// Sample a process for some seconds and print the result.
 ///
 /// Every thread of the process is sampled 999 times a second of the CPU time
-/// that it uses. The process is neither stopped nor changed.
+/// that it uses. The process is neither stopped nor changed. (Who is not root gets
+/// 99 samples a second, for each of which a thread is stopped for a moment.)
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -49,7 +50,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     recording::record(&Settings {
         pids: vec![*pid],
         duration: Some(*seconds),
-        rate_hz: arguments::DEFAULT_RATE,
+        rate_hz: None,
+        sampler: SamplerChoice::Auto,
         max_depth: arguments::DEFAULT_MAX_DEPTH,
         native: false,
         kernel: false,

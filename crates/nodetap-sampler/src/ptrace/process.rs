@@ -1,0 +1,89 @@
+//! What must be known of a process to walk its stacks.
+
+use std::io;
+use std::ops::Range;
+
+use nodetap_v8::Memory;
+use rustc_hash::FxHashMap;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::sys::State;
+use super::unwind::NativeUnwinder;
+use super::walk::Walker;
+use crate::builtins::Builtins;
+use crate::ebpf::ProcessConfig;
+use crate::memory::ProcessMemory;
+use crate::raw::RawSample;
+use crate::target::Target;
+
+/// One process, for the thread that traces it.
+pub(super) struct Process {
+    pub pid: u32,
+    /// Where the code of its V8 starts.
+    code_start: u64,
+    memory: ProcessMemory,
+    config: ProcessConfig,
+    builtins: Builtins,
+    /// Where those are.
+    builtin_places: Vec<Range<u64>>,
+    native: NativeUnwinder,
+}
+
+impl Process {
+    /// Looks at `target`, whose stacks are to have at most `max_depth` frames.
+    ///
+    /// # Errors
+    /// Where we have too many files open.
+    pub fn of(target: &Target, max_depth: u32) -> io::Result<Process> {
+        let memory = target.memory.try_clone()?;
+        Ok(Process {
+            pid: target.pid,
+            code_start: target.code.start,
+            native: NativeUnwinder::of(target.pid, &memory),
+            memory,
+            config: target.config(max_depth),
+            builtins: target.builtins.clone(),
+            builtin_places: target.builtins.places(),
+        })
+    }
+
+    /// Whether the program that was attached to still runs: its memory goes with
+    /// it.
+    pub fn is_same_program(&self) -> bool {
+        self.memory.read(self.code_start, &mut [0]).is_ok()
+    }
+
+    /// The stacks of threads that stand still, `(thread id, state)`, all of the
+    /// same moment.
+    pub fn walk(&mut self, threads: &[(u32, State)]) -> Vec<RawSample> {
+        let places = &self.builtin_places;
+        let is_builtin = |pc: u64| places.iter().any(|place| place.contains(&pc));
+        let mut walker = Walker {
+            memory: &self.memory,
+            config: self.config,
+            is_builtin: &is_builtin,
+            native: &mut self.native,
+            identified: FxHashMap::default(),
+        };
+        let now = clock_gettime(ClockId::Monotonic);
+        let time_ns = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
+        let of_thread = |(tid, state): &(u32, State)| RawSample {
+            time_ns,
+            pid: self.pid,
+            tid: *tid,
+            ..walker.walk(state)
+        };
+        threads.iter().map(of_thread).collect()
+    }
+
+    /// Looks at the mappings again where a walk since the last look met code
+    /// that was not mapped then.
+    pub fn look_for_new_code(&mut self) {
+        if !self.native.met_new_code() {
+            return;
+        }
+        self.native.look_again(self.pid, &self.memory);
+        self.builtins.look_again();
+        self.builtin_places = self.builtins.places();
+    }
+}

@@ -1,0 +1,178 @@
+//! Which threads of a process run.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use rustix::fs::{Dir, Mode, OFlags, open, openat};
+
+/// How many samples a thread may be ahead of its CPU time, or behind it.
+const LEEWAY: f64 = 4.0;
+
+/// The threads of one process, and how much CPU time each has used that no sample
+/// stands for yet.
+///
+/// A sample stands for a period of CPU time. Whether a thread is sampled at a tick
+/// is decided by whether it runs then, which alone gives every part of the program
+/// its share. The account keeps a thread that has to share its CPU with others, and
+/// so can run but does not, from being counted as if it had had all of it.
+pub(super) struct Threads {
+    folder: OwnedFd,
+    accounts: FxHashMap<u32, Account>,
+    look: u64,
+}
+
+/// What is known of a thread.
+struct Account {
+    /// CPU time used up to the last look.
+    used: Duration,
+    /// How many samples it has used CPU time for and not got; negative where it
+    /// has got more.
+    due: f64,
+    /// The number of the last look that saw it.
+    seen: u64,
+}
+
+impl Threads {
+    /// Those of process `pid`.
+    ///
+    /// # Errors
+    /// Where there is no such process.
+    pub fn of(pid: u32) -> io::Result<Threads> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = open(format!("/proc/{pid}/task"), flags, Mode::empty())?;
+        Ok(Threads {
+            folder,
+            accounts: FxHashMap::default(),
+            look: 0,
+        })
+    }
+
+    /// Those that run and are due for a sample that stands for `period`.
+    pub fn due(&mut self, period: Duration) -> Vec<u32> {
+        self.look += 1;
+        let mut due = Vec::new();
+        // After its process has ended there is nothing in it.
+        let Ok(entries) = Dir::read_from(&self.folder) else {
+            return due;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_str();
+            let Some(tid) = name.ok().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if self.is_due(tid, period) {
+                due.push(tid);
+            }
+        }
+        let look = self.look;
+        self.accounts.retain(|_, account| account.seen == look);
+        due
+    }
+
+    fn is_due(&mut self, tid: u32, period: Duration) -> bool {
+        let used = self.cpu_time(tid);
+        let runs = self.runs(tid);
+        let look = self.look;
+        let account = self.accounts.entry(tid).or_insert(Account {
+            used: used.unwrap_or_default(),
+            due: 0.0,
+            seen: look,
+        });
+        account.seen = look;
+        match used {
+            Some(used) => {
+                let since = used.saturating_sub(account.used);
+                account.used = used;
+                account.due += since.as_secs_f64() / period.as_secs_f64();
+                account.due = account.due.min(LEEWAY);
+            }
+            // A kernel that does not tell: a tick is a period.
+            None => account.due += 1.0,
+        }
+        let is_due = runs && account.due > -LEEWAY;
+        if is_due {
+            account.due -= 1.0;
+        }
+        is_due
+    }
+
+    /// Whether thread `tid` runs, or would if it had a CPU.
+    pub fn runs(&self, tid: u32) -> bool {
+        let mut buffer = [0; 128];
+        let text = self.read(&format!("{tid}/stat"), &mut buffer);
+        // The name before it, of at most 15 bytes, may hold anything.
+        let state = text.and_then(|text| {
+            let end = text.iter().rposition(|&byte| byte == b')')?;
+            text.get(end + 2)
+        });
+        state == Some(&b'R')
+    }
+
+    /// The CPU time that it has used, as of the last time that the scheduler looked.
+    fn cpu_time(&self, tid: u32) -> Option<Duration> {
+        let mut buffer = [0; 128];
+        let text = self.read(&format!("{tid}/schedstat"), &mut buffer)?;
+        let number = text.split(|&byte| byte == b' ').next()?;
+        let nanoseconds = str::from_utf8(number).ok()?.parse().ok()?;
+        Some(Duration::from_nanos(nanoseconds))
+    }
+
+    /// The beginning of a file in the folder of the threads.
+    fn read<'a>(&self, path: &str, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(self.folder.as_fd(), path, flags, Mode::empty()).ok()?;
+        let length = rustix::io::read(&file, &mut *buffer).ok()?;
+        buffer.get(..length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Instant;
+
+    #[test]
+    fn a_thread_that_waits_is_not_due_and_one_that_runs_gets_what_it_uses() {
+        let mut threads = Threads::of(process::id()).unwrap();
+        let stop = AtomicBool::new(false);
+        let id = || rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        let (send, receive) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            let busy = send.clone();
+            scope.spawn(|| {
+                busy.send(id()).unwrap();
+                drop(busy);
+                while !stop.load(Ordering::Relaxed) {}
+            });
+            let busy = receive.recv().unwrap();
+            let idle = scope.spawn(move || {
+                send.send(id()).unwrap();
+                thread::park();
+            });
+            let waits = receive.recv().unwrap();
+            let period = Duration::from_millis(5);
+            let used = |threads: &Threads| threads.cpu_time(busy).unwrap().as_secs_f64();
+            let (begun, before) = (Instant::now(), used(&threads));
+            let mut samples = 0.0;
+            while begun.elapsed() < Duration::from_millis(500) {
+                thread::sleep(period);
+                let due = threads.due(period);
+                assert!(!due.contains(&waits), "{due:?}");
+                samples += f64::from(due.contains(&busy));
+            }
+            let expected = (used(&threads) - before) / period.as_secs_f64();
+            stop.store(true, Ordering::Relaxed);
+            idle.thread().unpark();
+            // A sleep takes longer than it is asked to: then there are fewer looks.
+            assert!(
+                samples <= expected + 2.0 * LEEWAY && samples > 10.0,
+                "{samples} samples, {expected} periods"
+            );
+        });
+    }
+}

@@ -1,0 +1,155 @@
+//! Either sampler, as one.
+
+use std::time::Duration;
+
+use crate::raw::RawSampleRef;
+use crate::target::Target;
+use crate::{ebpf, ptrace};
+
+/// A running sampler. Dropping it ends the sampling.
+#[derive(Debug)]
+pub enum Sampler {
+    /// A program in the kernel.
+    Ebpf(Box<ebpf::EbpfSampler>),
+    /// A thread of ours that stops those of the target.
+    Ptrace(ptrace::PtraceSampler),
+}
+
+/// How to sample, with either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Samples a second of CPU time.
+    pub rate_hz: u32,
+    /// Keep the kernel's frames too, which only the kernel can tell.
+    pub kernel: bool,
+    /// The most frames of a stack.
+    pub max_depth: u32,
+}
+
+/// Why samples cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// By the program in the kernel.
+    #[error(transparent)]
+    Ebpf(#[from] ebpf::Error),
+    /// By stopping threads.
+    #[error(transparent)]
+    Ptrace(#[from] ptrace::Error),
+}
+
+impl Error {
+    /// What would help, in one line.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Ebpf(error) => error.hint().map(Into::into),
+            Error::Ptrace(error) => error.hint().map(Into::into),
+        }
+    }
+}
+
+/// What a recording came to besides its samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Samples that were due and were not delivered.
+    pub lost: u64,
+    /// For how long threads stood still for it, all together; `None` where none
+    /// had to.
+    pub stopped: Option<Duration>,
+}
+
+impl Sampler {
+    /// Begins to sample `targets` by a program in the kernel.
+    ///
+    /// # Errors
+    /// Where this machine or user does not allow it.
+    pub fn ebpf<'a>(
+        options: &Options,
+        targets: impl IntoIterator<Item = &'a Target>,
+    ) -> Result<Sampler, ebpf::Error> {
+        let configs: Vec<_> = targets
+            .into_iter()
+            .map(|target| (target.pid, target.config(options.max_depth)))
+            .collect();
+        let options = ebpf::Options {
+            kernel: options.kernel,
+            ..ebpf::Options::with_rate(options.rate_hz)
+        };
+        let sampler = ebpf::EbpfSampler::start(&options, &configs)?;
+        Ok(Sampler::Ebpf(Box::new(sampler)))
+    }
+
+    /// Begins to sample `targets` by stopping their threads.
+    ///
+    /// # Errors
+    /// Where that is not allowed, or one has ended.
+    pub fn ptrace<'a>(
+        options: &Options,
+        targets: impl IntoIterator<Item = &'a Target>,
+    ) -> Result<Sampler, ptrace::Error> {
+        let options = ptrace::Options {
+            rate_hz: options.rate_hz,
+            max_depth: options.max_depth,
+        };
+        let sampler = ptrace::PtraceSampler::start(&options, targets)?;
+        Ok(Sampler::Ptrace(sampler))
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Sampler::Ebpf(_) => "ebpf",
+            Sampler::Ptrace(_) => "ptrace",
+        }
+    }
+
+    /// Waits for `timeout` or until there is much, then hands every sample that
+    /// is there to `sink`.
+    ///
+    /// # Errors
+    /// Where the kernel does not hand them out.
+    pub fn poll(
+        &mut self,
+        timeout: Duration,
+        sink: &mut dyn FnMut(RawSampleRef<'_>),
+    ) -> Result<(), Error> {
+        match self {
+            Sampler::Ebpf(sampler) => {
+                sampler.poll(timeout, sink)?;
+            }
+            Sampler::Ptrace(sampler) => sampler.poll(timeout, sink),
+        }
+        Ok(())
+    }
+
+    /// Ends the sampling of a process; of one that is not sampled: nothing.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn remove_process(&mut self, pid: u32) -> Result<(), Error> {
+        match self {
+            Sampler::Ebpf(sampler) => sampler.remove_process(pid)?,
+            Sampler::Ptrace(sampler) => sampler.remove_process(pid),
+        }
+        Ok(())
+    }
+
+    /// Ends the sampling and hands what is left to `sink`.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell how many samples were lost.
+    pub fn stop(self, sink: &mut dyn FnMut(RawSampleRef<'_>)) -> Result<Totals, Error> {
+        Ok(match self {
+            Sampler::Ebpf(sampler) => Totals {
+                lost: sampler.stop(sink)?,
+                stopped: None,
+            },
+            Sampler::Ptrace(sampler) => {
+                let totals = sampler.stop(sink);
+                Totals {
+                    lost: totals.lost,
+                    stopped: Some(totals.stopped),
+                }
+            }
+        })
+    }
+}
