@@ -86,6 +86,45 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
     Some(total)
 }
 
+/// The processes that `pid` has started and that have not ended, as far as they are
+/// still its children.
+pub fn children(pid: u32) -> Vec<u32> {
+    let mut children = Vec::new();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(list.split_whitespace().filter_map(|id| id.parse::<u32>().ok())),
+            // A thread may end at any moment; a kernel without such files
+            // (CONFIG_PROC_CHILDREN) tells in another way.
+            Err(_) if thread.path().join("stat").exists() => return children_by_parent(pid),
+            Err(_) => {}
+        }
+    }
+    children
+}
+
+/// Whether process `pid` runs a program of its own; not so between a fork and the exec
+/// that follows it, when it runs its parent's. `None` where it has ended.
+pub fn has_own_program(pid: u32) -> Option<bool> {
+    /// `PF_FORKNOEXEC` in `include/linux/sched.h`
+    const FORKED: u32 = 0x40;
+    let stat = Process::new(pid as i32).ok()?.stat().ok()?;
+    match stat.state {
+        'Z' | 'X' => None,
+        _ => Some(stat.flags & FORKED == 0),
+    }
+}
+
+/// The children of `pid`, by looking at every process there is.
+fn children_by_parent(pid: u32) -> Vec<u32> {
+    let processes = procfs::process::all_processes().into_iter().flatten();
+    processes
+        .filter_map(|process| process.ok()?.stat().ok())
+        .filter(|stat| stat.ppid.unsigned_abs() == pid)
+        .map(|stat| stat.pid.unsigned_abs())
+        .collect()
+}
+
 /// The process, if it is Node.js.
 fn look_at(pid: u32, binaries: &mut Binaries) -> Option<NodeProcess> {
     let proc = PathBuf::from(format!("/proc/{pid}"));

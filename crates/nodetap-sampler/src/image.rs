@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nodetap_v8::{Memory, Metadata};
@@ -16,7 +17,7 @@ use crate::stripped::Stripped;
 use crate::discover::binary::node_version;
 
 /// What is read of a binary. Addresses are as linked: add where it is loaded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Image {
     /// The values of its `v8dbg_*` symbols; empty where V8 is not in it.
     pub metadata: Metadata,
@@ -61,6 +62,38 @@ pub enum ImageError {
     /// It is no 64-bit ELF file, or a damaged one.
     #[error("not a readable 64-bit ELF file ({0})")]
     Elf(#[from] object::Error),
+}
+
+/// Binaries that have been read: processes of the same program need it but once.
+#[derive(Debug, Default)]
+pub struct Images {
+    known: FxHashMap<FileId, Image>,
+}
+
+/// A file as it was: device, number, size, time of its last change.
+type FileId = (u64, u64, u64, i64, i64);
+
+impl Images {
+    /// Reads the binary at `path`, unless that has been done.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or is no 64-bit ELF file.
+    pub fn open(&mut self, path: &Path) -> Result<Image, ImageError> {
+        let file = std::fs::metadata(path)?;
+        let id = (
+            file.dev(),
+            file.ino(),
+            file.size(),
+            file.mtime(),
+            file.mtime_nsec(),
+        );
+        if let Some(known) = self.known.get(&id) {
+            return Ok(known.clone());
+        }
+        let image = Image::open(path)?;
+        self.known.insert(id, image.clone());
+        Ok(image)
+    }
 }
 
 /// V8's `Version` class, mangled; the static fields' names follow.

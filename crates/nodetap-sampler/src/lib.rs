@@ -12,6 +12,7 @@ pub mod builtins;
 pub mod discover;
 pub mod ebpf;
 pub mod image;
+pub mod launch;
 pub mod memory;
 pub mod ptrace;
 pub mod raw;

@@ -72,6 +72,7 @@ impl Sampler {
             .collect();
         let options = ebpf::Options {
             kernel: options.kernel,
+            max_depth: options.max_depth,
             ..ebpf::Options::with_rate(options.rate_hz)
         };
         let sampler = ebpf::EbpfSampler::start(&options, &configs)?;
@@ -117,6 +118,20 @@ impl Sampler {
                 sampler.poll(timeout, sink)?;
             }
             Sampler::Ptrace(sampler) => sampler.poll(timeout, sink),
+        }
+        Ok(())
+    }
+
+    /// Samples one process more.
+    ///
+    /// # Errors
+    /// Where the kernel refuses, or it may not be stopped.
+    pub fn add_process(&mut self, target: &Target, max_depth: u32) -> Result<(), Error> {
+        match self {
+            Sampler::Ebpf(sampler) => {
+                sampler.add_process(target.pid, &target.config(max_depth))?;
+            }
+            Sampler::Ptrace(sampler) => sampler.add_process(target, max_depth)?,
         }
         Ok(())
     }

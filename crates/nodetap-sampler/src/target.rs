@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::builtins::Builtins;
 use crate::ebpf::shared::ProcessConfig;
-use crate::image::{Image, ImageError};
+use crate::image::{Image, ImageError, Images};
 use crate::memory::ProcessMemory;
 
 /// A range of addresses, end exclusive.
@@ -145,14 +145,22 @@ impl Target {
     /// # Errors
     /// Where it cannot be profiled; [`TargetError::hint`] says what would help.
     pub fn attach(pid: u32) -> Result<Target, TargetError> {
-        Target::find(pid).map_err(|error| match has_ended(pid) {
+        Target::attach_with(pid, &mut Images::default())
+    }
+
+    /// The same for one of many processes, whose binaries are read but once.
+    ///
+    /// # Errors
+    /// As with [`attach`](Self::attach).
+    pub fn attach_with(pid: u32, images: &mut Images) -> Result<Target, TargetError> {
+        Target::find(pid, images).map_err(|error| match has_ended(pid) {
             // Whatever could not be read: that is why.
             true => TargetError::NoSuchProcess(pid),
             false => error,
         })
     }
 
-    fn find(pid: u32) -> Result<Target, TargetError> {
+    fn find(pid: u32, images: &mut Images) -> Result<Target, TargetError> {
         let command = command_line(pid)?;
         let io_error = |source| TargetError::io(pid, &command, source);
         let maps = procfs::process::Process::new(pid as i32)
@@ -162,7 +170,7 @@ impl Target {
         let memory = ProcessMemory::open(pid).map_err(io_error)?;
 
         for (index, path) in modules_that_may_hold_v8(pid, &maps).into_iter().enumerate() {
-            let image = match Image::open(&path.open_as) {
+            let image = match images.open(&path.open_as) {
                 Ok(image) => image,
                 // Another library need not be one that we can read.
                 Err(_) if index > 0 => continue,

@@ -4,24 +4,32 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// From its creation on, the first signal that asks to end is noted here; the
-/// second one ends nodetap at once.
+/// From its creation on, signals that ask to end are noted here. Once they have been
+/// heeded, the next one ends nodetap at once.
 #[derive(Debug)]
 pub struct Interrupts {
     pipe: UnixStream,
-    received: bool,
+    /// How many have come.
+    count: usize,
+    /// How many of them have been heeded by who listens.
+    heeded_count: usize,
+    last: Arc<AtomicUsize>,
+    /// Whether the next one ends nodetap at once.
+    heeded: Arc<AtomicBool>,
 }
 
 impl Interrupts {
-    /// Begins to listen.
-    pub fn listen() -> io::Result<Interrupts> {
+    /// Begins to listen. The first signal counts as heeded as soon as it comes,
+    /// unless `pass_on` is set: then that is for [`heed`](Self::heed) to say.
+    pub fn listen(pass_on: bool) -> io::Result<Interrupts> {
         let (pipe, writer) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        let again = Arc::new(AtomicBool::new(false));
+        let heeded = Arc::new(AtomicBool::new(false));
+        let last = Arc::new(AtomicUsize::new(0));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             // `nohup` has it ignored, and means it.
             if signal == SIGHUP && is_ignored(signal) {
@@ -29,23 +37,48 @@ impl Interrupts {
             }
             // In this order: the first signal finds the flag unset, and sets it.
             let aborted = 128 + signal;
-            signal_hook::flag::register_conditional_shutdown(signal, aborted, again.clone())?;
-            signal_hook::flag::register(signal, again.clone())?;
+            signal_hook::flag::register_conditional_shutdown(signal, aborted, heeded.clone())?;
+            if !pass_on {
+                signal_hook::flag::register(signal, heeded.clone())?;
+            }
+            signal_hook::flag::register_usize(signal, last.clone(), signal as usize)?;
             signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
         }
         Ok(Interrupts {
             pipe,
-            received: false,
+            count: 0,
+            heeded_count: 0,
+            last,
+            heeded,
         })
     }
 
-    /// Whether we were asked to end.
-    pub fn received(&mut self) -> bool {
+    /// How often we were asked to end so far.
+    pub fn received(&mut self) -> usize {
         let mut bytes = [0; 16];
-        if matches!(self.pipe.read(&mut bytes), Ok(count) if count > 0) {
-            self.received = true;
+        if let Ok(count) = self.pipe.read(&mut bytes) {
+            self.count += count;
         }
-        self.received
+        self.count
+    }
+
+    /// The last signal that came.
+    pub fn last(&self) -> i32 {
+        self.last.load(Ordering::Relaxed) as i32
+    }
+
+    /// The first `count` have been heeded; once two have, the next one ends nodetap
+    /// at once.
+    pub fn heed(&mut self, count: usize) {
+        self.heeded_count = count;
+        if count > 1 {
+            self.heeded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// How many have been heeded.
+    pub fn heeded(&self) -> usize {
+        self.heeded_count
     }
 }
 

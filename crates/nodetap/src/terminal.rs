@@ -51,6 +51,15 @@ pub fn colours(stream: &impl IsTerminal) -> bool {
     )
 }
 
+/// Whether this process belongs to those that the terminal sends its signals to.
+pub fn is_in_foreground() -> bool {
+    let Ok(terminal) = std::fs::File::open("/dev/tty") else {
+        return false;
+    };
+    let group = rustix::termios::tcgetpgrp(terminal);
+    group.is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
 /// `NO_COLOR` (no-color.org) wins over `CLICOLOR_FORCE`, and that over what the
 /// stream is.
 fn choose_colours(no_color: bool, force: bool, terminal: bool) -> bool {

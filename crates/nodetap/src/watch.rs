@@ -37,6 +37,11 @@ impl Watch {
         })
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Whether it has come to its end, and to which.
     pub fn end(&self) -> Option<End> {
         let mut exited = [PollFd::new(&self.process, PollFlags::IN)];

@@ -38,6 +38,8 @@ pub struct Options {
     pub rate_hz: u32,
     /// Keep the kernel's frames too.
     pub kernel: bool,
+    /// The most frames of a stack that any process will ask for.
+    pub max_depth: u32,
     /// Size of the ring buffer; rounded up to a power of two of at least 1 MiB.
     pub ring_bytes: u32,
 }
@@ -59,6 +61,7 @@ impl Options {
         Options {
             rate_hz,
             kernel: false,
+            max_depth: SHALLOW_FRAMES,
             ring_bytes: bytes.clamp(4 << 20, 32 << 20) as u32,
         }
     }
@@ -104,6 +107,7 @@ impl EbpfSampler {
         let options = Options {
             rate_hz: 1,
             kernel: false,
+            max_depth: SHALLOW_FRAMES,
             ring_bytes: SMALLEST_RING,
         };
         let mut sampler = EbpfSampler::load(&options, SHALLOW_FRAMES)?;
@@ -124,7 +128,8 @@ impl EbpfSampler {
             });
         }
         let depth = processes.iter().map(|(_, config)| config.max_depth).max();
-        let mut sampler = EbpfSampler::load(options, depth.unwrap_or(0))?;
+        let depth = depth.unwrap_or(0).max(options.max_depth);
+        let mut sampler = EbpfSampler::load(options, depth)?;
         for (pid, config) in processes {
             sampler.add_process(*pid, config)?;
         }

@@ -16,7 +16,7 @@ mod running;
 mod sampler;
 mod stack;
 mod stop;
-mod sys;
+pub(crate) mod sys;
 mod unwind;
 mod walk;
 

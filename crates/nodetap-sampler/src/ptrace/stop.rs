@@ -207,7 +207,11 @@ pub(super) fn may_stop(pid: u32) -> Result<(), Error> {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, pid) => {
             Err(Error::Ended { pid })
         }
-        Err(error) => Err(refused(pid, pid, error)),
+        Err(error) => match refused(pid, pid, error) {
+            // It is held at its beginning, and will be let go.
+            Error::AlreadyTraced { tracer, .. } if tracer == std::process::id() => Ok(()),
+            error => Err(error),
+        },
     };
     // With the end of the thread that traces it, the kernel lets go of it.
     let tracer = std::thread::Builder::new().name("ptrace".to_owned());

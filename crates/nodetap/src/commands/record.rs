@@ -1,5 +1,6 @@
 //! `nodetap record -p PID`: a recording with all options.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,14 +15,26 @@ use crate::recording::{self, SamplerChoice, Settings};
 ///
 /// Every thread of the processes, those born meanwhile included, is sampled at
 /// the same rate of the CPU time that it uses. The processes are neither stopped
-/// nor changed. Ctrl-C ends a recording early; what was taken is written.
+/// nor changed. (Who is not root gets another sampler, which stops a thread for a
+/// moment for each sample.) Ctrl-C ends a recording early; what was taken is written.
+///
+/// A command that is started here has nodetap's own input, output and terminal. It
+/// gets the signals that nodetap gets, and nodetap ends with its exit status.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The process to sample; give it again for more than one
-    #[arg(short, long = "pid", value_name = "PID", required = true)]
+    #[arg(short, long = "pid", value_name = "PID", required_unless_present = "command")]
     #[arg(value_parser = arguments::pid, allow_negative_numbers = true)]
     pids: Vec<u32>,
+
+    /// Start this command and sample it from its first instruction until it ends
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "pids")]
+    command: Vec<OsString>,
+
+    /// Sample the processes that it starts too: what a shell, npm or cluster runs
+    #[arg(long)]
+    subprocesses: bool,
 
     /// For how long; fractions are fine [default: until Ctrl-C, or the end of
     /// the process]
@@ -67,6 +80,10 @@ Examples:
     sudo nodetap record -p 4711 -d 10 -o out.svg
   Until Ctrl-C; then a tree of calls
     sudo nodetap record -p 4711
+  A program from its first instruction to its end; it need not be root
+    nodetap record -o out.svg -- node app.js
+  With all processes that it starts
+    nodetap record --subprocesses -o out.svg -- npm start
   Two processes, C++ frames too, more often
     sudo nodetap record -p 4711 -p 4712 -d 5 -r 4999 --native -o out.svg
   All there is to know, for a program
@@ -82,6 +99,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     recording::record(&Settings {
         pids,
+        command: (!arguments.command.is_empty()).then(|| arguments.command.clone()),
+        subprocesses: arguments.subprocesses,
         duration: arguments.duration,
         rate_hz: arguments.rate,
         sampler: arguments.sampler,

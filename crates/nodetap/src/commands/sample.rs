@@ -49,6 +49,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } = arguments;
     recording::record(&Settings {
         pids: vec![*pid],
+        command: None,
+        subprocesses: false,
         duration: Some(*seconds),
         rate_hz: None,
         sampler: SamplerChoice::Auto,

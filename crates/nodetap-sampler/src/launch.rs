@@ -1,0 +1,221 @@
+//! Starting a program so that nothing of it runs before it is watched.
+//!
+//! Between the fork and the exec the new process waits for us; then it is traced
+//! and let go. The kernel stops it in each exec, before the first instruction of
+//! the new program, and we let it go on when whatever is to watch it does. As soon as
+//! the right program runs, it is not traced any more.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::ptrace::sys::{self, Event};
+
+/// A program that was started. What traces it is the thread that did so; when that
+/// ends, or this is dropped, the program goes on without.
+#[derive(Debug)]
+pub struct Launch {
+    child: Child,
+    /// Its pidfd, which tells of its end alone. (`wait` would take the stops of its
+    /// threads from whoever else in this process waits for them.)
+    process: OwnedFd,
+    traced: Traced,
+    ended: Option<ExitStatus>,
+    /// It stays in the thread that traces.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Whether it is traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traced {
+    /// It runs.
+    Running,
+    /// It stands still at the beginning of a program.
+    Held,
+    /// No longer.
+    No,
+}
+
+/// What became of a program that was let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It runs.
+    Runs,
+    /// It is at the beginning of another program, and stands still.
+    Begins,
+    /// It has ended.
+    Ended,
+}
+
+impl Launch {
+    /// Starts `command` and holds it before the first instruction of its program.
+    ///
+    /// # Errors
+    /// Where it cannot be started; and where it cannot be traced
+    /// (`PermissionDenied`), which ends it before it has begun.
+    pub fn start(mut command: Command) -> io::Result<Launch> {
+        let (started, tell_started) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (wait_for_go, go) = pipe_with(PipeFlags::CLOEXEC)?;
+        let ours = go.as_raw_fd();
+        let held = move || announce_and_wait(tell_started.as_fd(), wait_for_go.as_fd(), ours);
+        // SAFETY: between fork and exec it makes three system calls and allocates
+        // nothing.
+        unsafe { command.pre_exec(held) };
+        // It comes back from this only after the exec.
+        let spawner = thread::Builder::new().name("spawn".to_owned());
+        let spawner = spawner.spawn(move || {
+            let spawned = command.spawn();
+            // With it the ends of the pipes that the child has are closed here, so
+            // that one that could not be forked is not waited for.
+            drop(command);
+            spawned
+        })?;
+        let mut id = [0; 4];
+        let traced = match File::from(started).read_exact(&mut id) {
+            Ok(()) => {
+                let pid = i32::from_ne_bytes(id);
+                let traced = sys::seize_with_execs(pid);
+                if traced.is_ok() {
+                    let _ = File::from(go).write_all(&[1]);
+                }
+                traced.map(|()| pid)
+            }
+            Err(error) => Err(error),
+        };
+        let spawned = match spawner.join() {
+            Ok(spawned) => spawned,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        // Why it could not be traced goes before what came of that.
+        let pid = match traced {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(spawned.err().unwrap_or(error));
+            }
+            traced => traced?,
+        };
+        let child = spawned?;
+        let mut launch = Launch {
+            process: pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?,
+            child,
+            traced: Traced::Running,
+            ended: None,
+            _not_send: PhantomData,
+        };
+        // The exec has been: it stops now, unless it was killed. A signal that came
+        // before is seen first.
+        while launch.traced == Traced::Running {
+            let event = sys::wait_for_event(pid)?;
+            launch.follow(event);
+        }
+        Ok(launch)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets it go on; it is not traced any more.
+    pub fn release(&mut self) {
+        let pid = self.child.id() as i32;
+        // What runs cannot be let go of.
+        if self.traced == Traced::Running && sys::interrupt(pid).is_ok() {
+            match sys::wait_for_event(pid) {
+                Ok(Event::Ended(status)) => self.follow(Event::Ended(status)),
+                Ok(Event::Signal(signal)) => drop(sys::detach(pid, signal)),
+                Ok(Event::Execed | Event::GroupStop) => drop(sys::detach(pid, 0)),
+                Err(_) => {}
+            }
+        }
+        if self.traced == Traced::Held {
+            // Should it have been killed, that is seen later.
+            let _ = sys::detach(pid, 0);
+        }
+        self.traced = Traced::No;
+    }
+
+    /// Lets it go on up to its next program.
+    pub fn proceed(&mut self) {
+        if self.traced == Traced::Held && sys::proceed(self.child.id() as i32, 0).is_ok() {
+            self.traced = Traced::Running;
+        }
+    }
+
+    /// Looks what it does, without waiting. Signals that it gets are passed on.
+    pub fn look(&mut self) -> Fate {
+        let pid = self.child.id() as i32;
+        while self.traced == Traced::Running {
+            match sys::event(pid) {
+                Ok(Some(event)) => self.follow(event),
+                Ok(None) => return Fate::Runs,
+                Err(_) => self.traced = Traced::No,
+            }
+        }
+        match self.status() {
+            Some(_) => Fate::Ended,
+            None if self.traced == Traced::Held => Fate::Begins,
+            None => Fate::Runs,
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() && self.traced == Traced::No && self.has_exited() {
+            self.ended = self.child.try_wait().ok().flatten();
+        }
+        self.ended
+    }
+
+    fn has_exited(&self) -> bool {
+        let mut exited = [PollFd::new(&self.process, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut exited, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Does about an event what lets the program go on as if it were not traced;
+    /// an exec holds it.
+    fn follow(&mut self, event: Event) {
+        let pid = self.child.id() as i32;
+        match event {
+            Event::Execed => self.traced = Traced::Held,
+            // Should it have been killed, the next event tells.
+            Event::Signal(signal) => drop(sys::proceed(pid, signal)),
+            // It stays stopped until somebody sends SIGCONT.
+            Event::GroupStop => drop(sys::listen(pid)),
+            Event::Ended(status) => {
+                self.traced = Traced::No;
+                self.ended = Some(ExitStatus::from_raw(status));
+            }
+        }
+    }
+}
+
+/// In the new process: tells its number, then waits until it may go on. `ours` is the
+/// other end of what it waits for, of which it must not have a copy: should nodetap
+/// end, the pipe is to end too, and with it this process, which has not begun.
+fn announce_and_wait(
+    started: BorrowedFd<'_>,
+    go: BorrowedFd<'_>,
+    ours: RawFd,
+) -> io::Result<()> {
+    // SAFETY: this process uses its copy of that end nowhere else; it is about to
+    // exchange its program.
+    unsafe { rustix::io::close(ours) };
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    rustix::io::write(started, &pid.to_ne_bytes())?;
+    match rustix::io::read(go, &mut [0_u8; 1])? {
+        0 => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+        _ => Ok(()),
+    }
+}

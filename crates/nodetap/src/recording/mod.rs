@@ -1,0 +1,371 @@
+//! One recording, from the process ids, or the command, to the written result.
+
+mod family;
+mod targets;
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use nodetap_profile::{Format, Metadata, formats};
+use nodetap_sampler::ebpf;
+use nodetap_sampler::sampler::{self, Options, Sampler};
+use rustix::process::{Pid, Signal, kill_process};
+use tracing::debug;
+
+use crate::arguments::{DEFAULT_RATE, DEFAULT_RATE_OF_PTRACE};
+use crate::failure::{Failure, Result, reason};
+use crate::interrupt::Interrupts;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::terminal;
+use crate::watch::End;
+use family::Family;
+use targets::Targets;
+
+/// What to record, and what to make of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The processes, each once.
+    pub pids: Vec<u32>,
+    /// What to start and to record, where there are no processes.
+    pub command: Option<Vec<OsString>>,
+    /// Whether the processes that those start are recorded as well.
+    pub subprocesses: bool,
+    /// How long; without it until a signal comes or the last process has ended.
+    pub duration: Option<Duration>,
+    /// Samples a second of CPU time; what suits the sampler where there is none.
+    pub rate_hz: Option<u32>,
+    /// What takes the stacks.
+    pub sampler: SamplerChoice,
+    /// The most frames of a stack.
+    pub max_depth: u32,
+    /// Whether C++ frames are wanted.
+    pub native: bool,
+    /// Whether the kernel's frames are wanted.
+    pub kernel: bool,
+    /// What the result is written as.
+    pub format: Format,
+    /// Where to; none or `-`: stdout.
+    pub output: Option<PathBuf>,
+    /// A line for stderr when the sampling starts.
+    pub announcement: Option<String>,
+}
+
+/// What takes the stacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SamplerChoice {
+    /// eBPF where this machine and user allow it, else ptrace
+    #[default]
+    Auto,
+    /// A program in the kernel: nothing is stopped
+    Ebpf,
+    /// Stopping each thread for a moment: needs no rights but to trace the process
+    Ptrace,
+}
+
+/// Records, and writes the result.
+pub fn record(settings: &Settings) -> Result<()> {
+    let begun = Instant::now();
+    let mut targets = Targets::new(nodetap_symbols::Options {
+        native: settings.native,
+        kernel: settings.kernel,
+    });
+    for &pid in &settings.pids {
+        targets.attach(pid)?;
+    }
+    debug!(after = ?begun.elapsed(), "attached");
+
+    let output = Output::open(settings.output.as_deref())?;
+    if settings.format.is_binary() && output.is_terminal() {
+        let message = format!("{} is a binary format, not for a terminal", settings.format);
+        return Err(Failure::usage(message).hint("write it to a file: --output FILE"));
+    }
+    let starts_command = settings.command.is_some();
+    let mut interrupts = Interrupts::listen(starts_command).map_err(|error| {
+        Failure::new(format_args!(
+            "cannot listen for signals: {}",
+            reason(&error)
+        ))
+    })?;
+
+    let (mut sampler, better) = start_sampler(settings, &mut targets)?;
+    debug!(after = ?begun.elapsed(), "sampling");
+    tell_what_is_missing(settings, &sampler, &targets);
+    let mut family = match &settings.command {
+        Some(command) => Family::start(command, settings.subprocesses)?,
+        None => Family::of_processes(&settings.pids, settings.subprocesses),
+    };
+    if let Some(line) = &settings.announcement {
+        terminal::line(line);
+    }
+    let mut progress = Progress::start(settings.duration);
+    let ran = Run {
+        settings,
+        targets: &mut targets,
+        family: &mut family,
+        interrupts: &mut interrupts,
+        output: &output,
+    }
+    .run(&mut sampler, &mut progress);
+    progress.finish();
+    ran?;
+    let duration = targets.elapsed();
+    let batch = targets.batch();
+    let totals = sampler
+        .stop(&mut |sample| batch.push(sample.to_owned()))
+        .map_err(failure_of_sampler)?;
+    let seen_any = !targets.is_empty();
+    let profile = targets.finish(duration, totals.lost);
+    if !seen_any && let Some(failure) = family.why_nothing() {
+        return Err(failure);
+    }
+    if profile.samples().is_empty() {
+        terminal::note("no samples: the process used no CPU time meanwhile");
+    }
+    output.write(|to| formats::write(&profile, settings.format, to))?;
+    let samples = profile.samples().len();
+    terminal::line(closing_line(&profile.metadata, samples, totals.stopped));
+    if let Some(better) = better {
+        terminal::hint(better);
+    }
+    match starts_command {
+        true => end_as_the_command(&mut family, &mut interrupts),
+        false => Ok(()),
+    }
+}
+
+/// Starts the sampler that is wanted. Where it is the second best, a hint tells
+/// what it would take to get the best.
+fn start_sampler(
+    settings: &Settings,
+    targets: &mut Targets,
+) -> Result<(Sampler, Option<String>)> {
+    let options = |default_rate| Options {
+        rate_hz: settings.rate_hz.unwrap_or(default_rate),
+        kernel: settings.kernel,
+        max_depth: settings.max_depth,
+    };
+    let (of_ebpf, of_ptrace) = (options(DEFAULT_RATE), options(DEFAULT_RATE_OF_PTRACE));
+    let ptrace = || {
+        let sampler = Sampler::ptrace(&of_ptrace, targets.iter());
+        sampler.map_err(|error| failure_of_sampler(error.into()))
+    };
+    let ebpf = match settings.sampler {
+        SamplerChoice::Ptrace => None,
+        _ => Some(Sampler::ebpf(&of_ebpf, targets.iter())),
+    };
+    let (sampler, better) = match ebpf {
+        None => (ptrace()?, None),
+        Some(Ok(sampler)) => (sampler, None),
+        Some(Err(error)) if settings.sampler == SamplerChoice::Auto => {
+            debug!(%error, "no eBPF");
+            (ptrace()?, Some(better_sampler(&error)))
+        }
+        Some(Err(error)) => return Err(failure_of_sampler(error.into())),
+    };
+    let rate_hz = match sampler {
+        Sampler::Ebpf(_) => of_ebpf.rate_hz,
+        Sampler::Ptrace(_) => of_ptrace.rate_hz,
+    };
+    targets.start(sampler.name(), rate_hz);
+    Ok((sampler, better))
+}
+
+/// Tells of what was asked for and will not be there.
+fn tell_what_is_missing(settings: &Settings, sampler: &Sampler, targets: &Targets) {
+    if !settings.kernel {
+        return;
+    }
+    if matches!(sampler, Sampler::Ptrace(_)) {
+        terminal::note("there will be no kernel frames: only the eBPF sampler sees them");
+    } else if targets.kernel_names_are_hidden() {
+        terminal::note("kernel frames will have no names: /proc/kallsyms hides its addresses");
+        terminal::hint("as root: sysctl kernel.kptr_restrict=1");
+    }
+}
+
+/// A recording while it runs.
+struct Run<'a> {
+    settings: &'a Settings,
+    targets: &'a mut Targets,
+    family: &'a mut Family,
+    interrupts: &'a mut Interrupts,
+    output: &'a Output,
+}
+
+impl Run<'_> {
+    /// Takes samples until there is a reason to stop.
+    fn run(mut self, sampler: &mut Sampler, progress: &mut Progress) -> Result<()> {
+        let Settings {
+            duration,
+            max_depth,
+            ..
+        } = *self.settings;
+        self.family.look(self.targets, sampler, max_depth)?;
+        while (self.targets.are_alive() || !self.family.is_over()) && !self.is_to_stop() {
+            let elapsed = self.targets.elapsed();
+            let wait = match duration {
+                Some(duration) if duration <= elapsed => break,
+                Some(duration) => (duration - elapsed).min(self.targets.patience()),
+                None => self.targets.patience(),
+            };
+            // Whoever was to get the result has gone: it would be for nobody.
+            if self.output.is_abandoned() {
+                return Err(Failure::silent(0));
+            }
+            let batch = self.targets.batch();
+            sampler
+                .poll(wait, &mut |sample| batch.push(sample.to_owned()))
+                .map_err(failure_of_sampler)?;
+            for (pid, end) in self.targets.new_ends() {
+                sampler.remove_process(pid).map_err(failure_of_sampler)?;
+                // Of what was started here it is no news.
+                if self.settings.pids.contains(&pid) {
+                    progress.suspend(|| match end {
+                        End::Exited => terminal::note(format_args!("process {pid} has ended")),
+                        End::Execed => {
+                            terminal::note(format_args!("process {pid} runs another program now"));
+                        }
+                    });
+                }
+            }
+            self.family.look(self.targets, sampler, max_depth)?;
+            self.targets.name_batch();
+            progress.update(elapsed, self.targets.samples());
+        }
+        Ok(())
+    }
+
+    /// Whether a signal asks to stop. The first one is the command's, if one was
+    /// started: the recording goes on until it has ended from it.
+    fn is_to_stop(&mut self) -> bool {
+        let before = self.interrupts.heeded();
+        let received = self.interrupts.received();
+        match self.family.started() {
+            None => received > 0,
+            Some(_) if received == 0 => false,
+            Some(pid) if before == 0 => {
+                pass_on(pid, self.interrupts.last());
+                self.interrupts.heed(received);
+                received > 1
+            }
+            Some(_) => received > before,
+        }
+    }
+}
+
+/// Gives `signal`, which we got, to the command. What the terminal sends, it sends to
+/// both of us.
+fn pass_on(pid: u32, signal: i32) {
+    let from_terminal = signal != signal_hook::consts::SIGTERM && terminal::is_in_foreground();
+    if let (false, Some(pid), Some(signal)) = (
+        from_terminal,
+        Pid::from_raw(pid as i32),
+        Signal::from_named_raw(signal),
+    ) {
+        // It may have ended.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Waits for the command, where it goes on longer than the recording, and ends as it
+/// did.
+fn end_as_the_command(family: &mut Family, interrupts: &mut Interrupts) -> Result<()> {
+    if family.status().is_none() && let Some(pid) = family.started() {
+        terminal::note(format_args!(
+            "the program goes on as process {pid}, and nodetap ends with it"
+        ));
+    }
+    let status = loop {
+        if let Some(status) = family.status() {
+            break status;
+        }
+        let before = interrupts.heeded();
+        let received = interrupts.received();
+        if received > before && let Some(pid) = family.started() {
+            pass_on(pid, interrupts.last());
+            interrupts.heed(received);
+        }
+        sleep(Duration::from_millis(10));
+    };
+    let status = match (status.code(), status.signal()) {
+        (Some(code), _) => code,
+        // As shells have it.
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 1,
+    };
+    match u8::try_from(status) {
+        Ok(0) => Ok(()),
+        Ok(status) => Err(Failure::silent(status)),
+        Err(_) => Err(Failure::silent(1)),
+    }
+}
+
+fn failure_of_sampler(error: sampler::Error) -> Failure {
+    Failure::new(&error).hint_maybe(error.hint())
+}
+
+/// What it would take to sample by eBPF, which failed with `error`.
+fn better_sampler(error: &ebpf::Error) -> String {
+    const BETTER: &str = "the eBPF sampler stops nothing and samples ten times as often";
+    match error.hint() {
+        Some(hint) => format!("{BETTER}: {hint}"),
+        None => format!("{BETTER}, but: {error}"),
+    }
+}
+
+/// What was kept and what was not, and for how long threads stood still for it.
+fn closing_line(metadata: &Metadata, samples: usize, stopped: Option<Duration>) -> String {
+    let Metadata {
+        sampler,
+        rate_hz,
+        lost,
+        truncated,
+        incomplete,
+        ..
+    } = metadata;
+    let seconds = metadata.duration.as_secs_f64();
+    let share = match samples {
+        0 => 0.0,
+        _ => 100.0 * *incomplete as f64 / samples as f64,
+    };
+    let stopped = stopped.map_or_else(String::new, |stopped| {
+        format!("; stopped for {:.0} ms in all", stopped.as_secs_f64() * 1e3)
+    });
+    format!(
+        "{samples} samples in {seconds:.1} s at {rate_hz} Hz ({sampler}): \
+         {lost} lost, {truncated} truncated, {incomplete} incomplete ({share:.2} %){stopped}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closing_line_is_that_of_the_contract() {
+        let metadata = Metadata {
+            duration: Duration::from_millis(5003),
+            incomplete: 2,
+            ..Metadata::new("ebpf", 999)
+        };
+        assert_eq!(
+            closing_line(&metadata, 4995, None),
+            "4995 samples in 5.0 s at 999 Hz (ebpf): \
+             0 lost, 0 truncated, 2 incomplete (0.04 %)"
+        );
+        assert_eq!(
+            closing_line(
+                &Metadata::new("ptrace", 1),
+                0,
+                Some(Duration::from_micros(31_400))
+            ),
+            "0 samples in 0.0 s at 1 Hz (ptrace): 0 lost, 0 truncated, 0 incomplete (0.00 %); \
+             stopped for 31 ms in all"
+        );
+    }
+}

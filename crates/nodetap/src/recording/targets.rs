@@ -1,0 +1,235 @@
+//! The processes that are recorded, and what was taken of them.
+
+use std::io;
+use std::time::Duration;
+
+use nodetap_profile::{Metadata, Process, Profile};
+use nodetap_sampler::image::Images;
+use nodetap_sampler::raw::RawSample;
+use nodetap_sampler::target::{Target, TargetError};
+use nodetap_symbols::{Options, Symbolizer};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::failure::{Failure, reason};
+use crate::watch::{End, Watch};
+
+/// How long samples may wait in the ring buffer before they are named.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The same while the target's collector moves or frees what they name before
+/// it was read.
+const SHORTEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Why a process cannot be recorded.
+#[derive(Debug)]
+pub enum Cannot {
+    /// It is none that could.
+    Attach(TargetError),
+    /// For another reason.
+    Other(Failure),
+}
+
+impl From<Cannot> for Failure {
+    fn from(cannot: Cannot) -> Failure {
+        match cannot {
+            Cannot::Attach(error) => Failure::new(&error).hint_maybe(error.hint()),
+            Cannot::Other(failure) => failure,
+        }
+    }
+}
+
+/// One process that is recorded, or one program of it.
+#[derive(Debug)]
+struct Recorded {
+    target: Target,
+    watch: Watch,
+    /// Earlier samples are of what it ran before.
+    since: Duration,
+    end: Option<End>,
+}
+
+/// All of them, and what has been taken so far.
+pub struct Targets {
+    recorded: Vec<Recorded>,
+    images: Images,
+    symbolizer: Symbolizer,
+    profile: Profile,
+    /// When the sampling started, by the monotonic clock.
+    started: Duration,
+    /// Samples that have not been named yet.
+    batch: Vec<RawSample>,
+    /// How long samples may wait for now.
+    patience: Duration,
+    /// Samples that were thrown away because their process may have run
+    /// another program by then.
+    dropped: u64,
+}
+
+impl Targets {
+    /// None yet; their frames will be shown as `options` say.
+    pub fn new(options: Options) -> Targets {
+        Targets {
+            recorded: Vec::new(),
+            images: Images::default(),
+            symbolizer: Symbolizer::new(options),
+            profile: Profile::new(Metadata::new("", 0)),
+            started: Duration::ZERO,
+            batch: Vec::new(),
+            patience: POLL_INTERVAL,
+            dropped: 0,
+        }
+    }
+
+    /// Gets ready to record process `pid`.
+    ///
+    /// # Errors
+    /// Where it is not Node.js, may not be looked at, or is gone.
+    pub fn attach(&mut self, pid: u32) -> Result<&Target, Cannot> {
+        let since = monotonic();
+        // First the watch: of an exec from here on it will tell.
+        let watch = Watch::open(pid);
+        let target = Target::attach_with(pid, &mut self.images).map_err(Cannot::Attach)?;
+        let watch = watch.map_err(|error| Cannot::Other(not_watched(pid, &error)))?;
+        self.symbolizer.attach(&target).map_err(|error| {
+            Cannot::Other(Failure::new(format_args!(
+                "cannot read the mappings of process {pid}: {}",
+                reason(&error)
+            )))
+        })?;
+        self.profile.add_process(Process {
+            pid,
+            command: target.command.clone(),
+            node: target.node_version.clone(),
+            v8: Some(target.v8_version.clone()),
+        });
+        self.recorded.push(Recorded {
+            target,
+            watch,
+            since,
+            end: None,
+        });
+        // It was put there just now.
+        let last = self.recorded.len() - 1;
+        Ok(&self.recorded[last].target)
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Target> {
+        self.recorded.iter().map(|it| &it.target)
+    }
+
+    /// Whether there have been any.
+    pub fn is_empty(&self) -> bool {
+        self.recorded.is_empty()
+    }
+
+    /// Whether one of them has not come to its end.
+    pub fn are_alive(&self) -> bool {
+        self.recorded.iter().any(|it| it.end.is_none())
+    }
+
+    /// From now on samples are taken, by this sampler.
+    pub fn start(&mut self, sampler: &str, rate_hz: u32) {
+        self.profile.metadata = Metadata::new(sampler, rate_hz);
+        self.started = monotonic();
+    }
+
+    /// How long samples have been taken.
+    pub fn elapsed(&self) -> Duration {
+        monotonic() - self.started
+    }
+
+    /// How long samples may wait for now.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// How many samples have been named.
+    pub fn samples(&self) -> usize {
+        self.profile.samples().len()
+    }
+
+    /// Where samples are put to be named.
+    pub fn batch(&mut self) -> &mut Vec<RawSample> {
+        &mut self.batch
+    }
+
+    /// Whether the kernel hides its functions' names from this user.
+    pub fn kernel_names_are_hidden(&self) -> bool {
+        self.symbolizer.kernel_names_are_hidden()
+    }
+
+    /// The processes that have come to an end since the last look.
+    pub fn new_ends(&mut self) -> Vec<(u32, End)> {
+        let mut ends = Vec::new();
+        for recorded in self.recorded.iter_mut().filter(|it| it.end.is_none()) {
+            recorded.end = recorded.watch.end();
+            ends.extend(recorded.end.map(|end| (recorded.target.pid, end)));
+        }
+        ends
+    }
+
+    /// Names the samples of the batch and adds them to the profile.
+    ///
+    /// Those that may be of another program already are thrown away: what was
+    /// read of the old one would give them wrong names.
+    pub fn name_batch(&mut self) {
+        let missed = self.symbolizer.missed();
+        for recorded in self.recorded.iter().filter(|it| it.end.is_none()) {
+            self.symbolizer.begin_batch(&recorded.target);
+        }
+        for sample in self.batch.drain(..) {
+            let time = Duration::from_nanos(sample.time_ns);
+            // Of one that has run several programs, the last one's.
+            let of_it = |it: &&Recorded| it.target.pid == sample.pid;
+            match self.recorded.iter().rev().find(of_it) {
+                Some(recorded) if recorded.end != Some(End::Execed) && time >= recorded.since => {
+                    let time = time.saturating_sub(self.started);
+                    let sample = sample.as_ref();
+                    let profile = &mut self.profile;
+                    self.symbolizer
+                        .add(&recorded.target, &sample, time, profile);
+                }
+                _ => self.dropped += 1,
+            }
+        }
+        self.patience = if self.symbolizer.missed() > missed {
+            (self.patience / 4).max(SHORTEST_POLL_INTERVAL)
+        } else {
+            (self.patience * 5 / 4).min(POLL_INTERVAL)
+        };
+    }
+
+    /// What was taken, after the sampling has stopped, `duration` after its start,
+    /// with so many samples lost.
+    pub fn finish(mut self, duration: Duration, lost: u64) -> Profile {
+        self.new_ends();
+        self.name_batch();
+        let metadata = &mut self.profile.metadata;
+        metadata.duration = duration;
+        metadata.lost = lost + self.dropped;
+        self.profile
+    }
+}
+
+/// A process that can be read but not watched: most likely it is none.
+fn not_watched(pid: u32, error: &io::Error) -> Failure {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    match process.map(str::trim).and_then(|id| id.parse::<u32>().ok()) {
+        Some(process) if process != pid => {
+            Failure::new(format_args!("{pid} is a thread of process {process}"))
+                .hint(format_args!("name the process: {process}"))
+        }
+        _ => Failure::new(format_args!(
+            "cannot watch process {pid}: {}",
+            reason(error)
+        )),
+    }
+}
+
+/// The time of the clock that samples carry.
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Both count up from 0 at boot.
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
