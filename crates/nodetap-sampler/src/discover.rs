@@ -93,7 +93,10 @@ pub fn children(pid: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     for thread in threads.into_iter().flatten().flatten() {
         match fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children.extend(list.split_whitespace().filter_map(|id| id.parse::<u32>().ok())),
+            Ok(list) => children.extend(
+                list.split_whitespace()
+                    .filter_map(|id| id.parse::<u32>().ok()),
+            ),
             // A thread may end at any moment; a kernel without such files
             // (CONFIG_PROC_CHILDREN) tells in another way.
             Err(_) if thread.path().join("stat").exists() => return children_by_parent(pid),

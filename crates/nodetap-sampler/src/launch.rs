@@ -174,6 +174,11 @@ impl Launch {
         self.ended
     }
 
+    /// Waits until it has ended; it must have been let go.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        self.child.wait().map(drop)
+    }
+
     fn has_exited(&self) -> bool {
         let mut exited = [PollFd::new(&self.process, PollFlags::IN)];
         let now = Timespec {
@@ -204,11 +209,7 @@ impl Launch {
 /// In the new process: tells its number, then waits until it may go on. `ours` is the
 /// other end of what it waits for, of which it must not have a copy: should nodetap
 /// end, the pipe is to end too, and with it this process, which has not begun.
-fn announce_and_wait(
-    started: BorrowedFd<'_>,
-    go: BorrowedFd<'_>,
-    ours: RawFd,
-) -> io::Result<()> {
+fn announce_and_wait(started: BorrowedFd<'_>, go: BorrowedFd<'_>, ours: RawFd) -> io::Result<()> {
     // SAFETY: this process uses its copy of that end nowhere else; it is about to
     // exchange its program.
     unsafe { rustix::io::close(ours) };

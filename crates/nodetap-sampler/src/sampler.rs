@@ -41,7 +41,7 @@ impl Error {
     /// What would help, in one line.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Ebpf(error) => error.hint().map(Into::into),
+            Error::Ebpf(error) => error.hint(),
             Error::Ptrace(error) => error.hint().map(Into::into),
         }
     }

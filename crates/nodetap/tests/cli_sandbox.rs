@@ -1,4 +1,5 @@
-//! Where eBPF is not allowed or not there: told in two lines, and by `doctor`.
+//! Where eBPF is not allowed or not there: told in two lines, and by `doctor`; the other
+//! sampler is taken, unless that is forbidden too.
 
 mod common;
 
@@ -29,32 +30,38 @@ fn without_capabilities(capabilities: &str, arguments: &[&str]) -> Command {
 /// The same in a sandbox in which the `bpf` system call answers `errno`.
 fn without_bpf(errno: i32, arguments: &[&str]) -> Command {
     let mut command = nodetap(arguments);
-    let forbid = move || forbid_bpf(errno);
+    let filter = move || forbid(libc::SYS_bpf, errno);
     // SAFETY: two system calls and no allocation between fork and exec.
-    unsafe { command.pre_exec(forbid) };
+    unsafe { command.pre_exec(filter) };
     command
 }
 
-/// Makes the `bpf` system call answer `errno` in this process and its children, by a
-/// seccomp filter: `Documentation/userspace-api/seccomp_filter.rst` of Linux.
-fn forbid_bpf(errno: i32) -> std::io::Result<()> {
+/// The same in one that forbids `ptrace` as well.
+fn without_both(arguments: &[&str]) -> Command {
+    let mut command = without_bpf(libc::EPERM, arguments);
+    let filter = || forbid(libc::SYS_ptrace, libc::EPERM);
+    // SAFETY: two system calls and no allocation between fork and exec.
+    unsafe { command.pre_exec(filter) };
+    command
+}
+
+/// Makes a system call answer `errno` in this process and its children, by a seccomp
+/// filter: `Documentation/userspace-api/seccomp_filter.rst` of Linux.
+fn forbid(call: libc::c_long, errno: i32) -> std::io::Result<()> {
     let statement = |code: u32, k: u32| libc::sock_filter {
         code: code as u16,
         jt: 0,
         jf: 0,
         k,
     };
-    let is_bpf = libc::sock_filter {
+    let is_it = libc::sock_filter {
         jf: 1,
-        ..statement(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            libc::SYS_bpf as u32,
-        )
+        ..statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32)
     };
     let mut filter = [
         // The system call's number is the first field of `seccomp_data`.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        is_bpf,
+        is_it,
         statement(
             libc::BPF_RET | libc::BPF_K,
             libc::SECCOMP_RET_ERRNO | errno as u32,
@@ -81,24 +88,37 @@ fn stderr(output: &Output) -> Vec<&str> {
     text.lines().collect()
 }
 
-/// Fails unless the recording of a target fails with these lines, and `doctor` in the
-/// same place comes to this conclusion.
+/// Fails unless a recording by eBPF fails with these lines, one by whichever sampler is
+/// there takes the other and gives this hint, and `doctor` in the same place comes to
+/// this conclusion.
 #[track_caller]
 fn assert_told(command: impl Fn(&[&str]) -> Command, lines: &[&str], conclusion: &str) {
     let target = Target::start(VERSION, &[], "lifecycle.js", &[]).wait_until_ready();
     let pid = target.pid().to_string();
-    let output = command(&["record", "-p", &pid, "-d", "1000"])
+    let output = command(&["record", "--sampler", "ebpf", "-p", &pid, "-d", "1000"])
         .output()
         .expect("run");
     assert_eq!(stderr(&output), lines);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(output.stdout, b"");
 
+    let output = command(&["record", "-p", &pid, "-d", "0.5"])
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(0));
+    let told = stderr(&output);
+    let closing = told.iter().find(|line| line.contains(" Hz "));
+    let closing = closing.expect("a closing line");
+    assert!(closing.contains(" at 99 Hz (ptrace): 0 lost"), "{closing}");
+    let hint = lines[1].strip_prefix("hint: ").expect("a hint");
+    let better = "hint: the eBPF sampler stops nothing and samples ten times as often: ";
+    assert_eq!(told.last(), Some(&format!("{better}{hint}").as_str()));
+
     let output = command(&["doctor"]).output().expect("run");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains(conclusion), "{text}");
     assert_eq!(stderr(&output), [""; 0]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
@@ -110,7 +130,7 @@ fn without_the_capabilities() {
             "hint: run it as root, for example with sudo; in a container, add the capabilities \
              BPF, PERFMON and SYS_PTRACE",
         ],
-        "\nsampler: none: CAP_BPF and CAP_PERFMON are missing\n",
+        "\nsampler: ptrace: for eBPF, which stops nothing, CAP_BPF and CAP_PERFMON are missing\n",
     );
 }
 
@@ -123,7 +143,7 @@ fn without_one_of_them() {
             "hint: run it as root, for example with sudo; in a container, add the capabilities \
              BPF, PERFMON and SYS_PTRACE",
         ],
-        "\nsampler: none: CAP_PERFMON is missing\n",
+        "\nsampler: ptrace: for eBPF, which stops nothing, CAP_PERFMON is missing\n",
     );
 }
 
@@ -136,7 +156,7 @@ fn in_a_sandbox_that_forbids_bpf() {
             "hint: a seccomp profile (a container's?) or kernel lockdown forbids it; run it \
              outside the container, or in one started with --privileged",
         ],
-        "\nsampler: none: eBPF is forbidden here, though this user has the capabilities for it\n",
+        "\nsampler: ptrace: for eBPF, which stops nothing, eBPF is forbidden here, though this user has the capabilities for it\n",
     );
 }
 
@@ -149,19 +169,45 @@ fn in_a_kernel_that_has_no_bpf() {
             "hint: Linux 5.15 or later is needed, with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS \
              and CONFIG_DEBUG_INFO_BTF",
         ],
-        "\nsampler: none: this kernel cannot sample with eBPF: it has no bpf system call\n",
+        "\nsampler: ptrace: for eBPF, which stops nothing, this kernel cannot sample with eBPF: it has no bpf system call\n",
     );
 }
 
 #[test]
-fn ps_tells_that_nothing_can_be_profiled() {
+fn in_a_sandbox_that_forbids_everything() {
     let target = Target::start(VERSION, &[], "lifecycle.js", &[]).wait_until_ready();
     let pid = target.pid().to_string();
-    let output = without_bpf(libc::EPERM, &["ps"]).output().expect("run");
+    for arguments in [
+        &["record", "-p", &pid][..],
+        &["record", "--sampler", "ptrace", "-p", &pid],
+        &["dump", "-p", &pid],
+    ] {
+        let output = without_both(arguments).output().expect("run");
+        let error = format!("error: no permission to stop process {pid}");
+        let lines = [
+            error.as_str(),
+            "hint: a sandbox forbids ptrace: in a container, add --cap-add SYS_PTRACE",
+        ];
+        assert_eq!(stderr(&output), lines, "{arguments:?}");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.stdout, b"");
+    }
+
+    let output = without_both(&["doctor"]).output().expect("run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("\nno  ptrace         Operation not permitted\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nsampler: none: "), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+
+    let output = without_both(&["ps"]).output().expect("run");
     let table = String::from_utf8_lossy(&output.stdout);
     let of_target = |line: &&str| line.split_whitespace().next() == Some(&pid);
     let line = table.lines().find(of_target).expect("it is listed");
-    assert!(line.contains("  no: eBPF does not work here  "), "{line}");
+    let why = "  no: neither eBPF nor ptrace works here  ";
+    assert!(line.contains(why), "{line}");
     assert_eq!(
         stderr(&output),
         ["hint: 'nodetap doctor' says why nothing can be profiled by this user"]

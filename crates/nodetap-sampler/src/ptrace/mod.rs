@@ -22,12 +22,14 @@ mod walk;
 
 use std::fs;
 use std::io;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::Error;
 pub use sampler::{Options, PtraceSampler, Totals};
 
+use crate::launch::Launch;
 use crate::raw::RawSample;
 use crate::target::Target;
 use process::Process;
@@ -67,13 +69,25 @@ pub fn snapshot(target: &Target) -> Result<Snapshot, Error> {
     let mut process = Process::of(target, MAX_FRAMES).map_err(io_error)?;
     // The kernel lets go of what a thread traces when that thread ends.
     let tracer = thread::Builder::new().name("ptrace".to_owned());
-    let handle = tracer
-        .spawn(move || take(&mut process))
-        .map_err(io_error)?;
+    let handle = tracer.spawn(move || take(&mut process)).map_err(io_error)?;
     match handle.join() {
         Ok(taken) => taken,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// Whether this machine and user allow to trace processes: starts one that does
+/// nothing, and traces it.
+///
+/// # Errors
+/// Why not.
+pub fn probe() -> io::Result<()> {
+    let mut nothing = Command::new("/proc/self/exe");
+    nothing.arg("--version").stdin(Stdio::null());
+    nothing.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut launch = Launch::start(nothing)?;
+    launch.release();
+    launch.wait()
 }
 
 fn take(process: &mut Process) -> Result<Snapshot, Error> {

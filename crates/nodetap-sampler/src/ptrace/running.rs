@@ -140,7 +140,12 @@ mod tests {
     fn a_thread_that_waits_is_not_due_and_one_that_runs_gets_what_it_uses() {
         let mut threads = Threads::of(process::id()).unwrap();
         let stop = AtomicBool::new(false);
-        let id = || rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        let id = || {
+            rustix::thread::gettid()
+                .as_raw_nonzero()
+                .get()
+                .unsigned_abs()
+        };
         let (send, receive) = std::sync::mpsc::channel();
         thread::scope(|scope| {
             let busy = send.clone();

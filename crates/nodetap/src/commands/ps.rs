@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use nodetap_sampler::discover::{NodeProcess, Obstacle, cpu_time, node_processes};
 use nodetap_sampler::ebpf::EbpfSampler;
+use nodetap_sampler::ptrace;
 use rustix::termios::tcgetwinsize;
 
 use crate::failure::{Failure, Result, reason};
@@ -34,7 +35,7 @@ pub fn run(_: &Arguments) -> Result<()> {
         return Ok(());
     }
     let usage = measure_cpu(&processes);
-    let sampler = EbpfSampler::probe().is_ok();
+    let sampler = EbpfSampler::probe().is_ok() || ptrace::probe().is_ok();
     let rows: Vec<Row> = processes
         .iter()
         .map(|process| Row::of(process, usage.get(&process.pid).copied(), sampler))
@@ -102,7 +103,7 @@ impl Row {
         let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let profile = match &process.obstacle {
             Some(obstacle) => format!("no: {obstacle}"),
-            None if !sampler => "no: eBPF does not work here".to_owned(),
+            None if !sampler => "no: neither eBPF nor ptrace works here".to_owned(),
             None => "yes".to_owned(),
         };
         Row {
@@ -218,7 +219,7 @@ mod tests {
             "  PID  NODE      V8                   THREADS  CPU %  PROFILE                      COMMAND\n\
              \x20   7  v24.21.0  13.6.233.17-node.53       11  100.0  yes                          node a long\\nscript.js\n\
              32642  v24.21.0  13.6.233.17-node.53       11      -  no: permission denied        node a long\\nscript.js\n\
-             \x20  12  v24.21.0  13.6.233.17-node.53       11    0.0  no: eBPF does not work here  node a long\\nscript.js\n"
+             \x20  12  v24.21.0  13.6.233.17-node.53       11    0.0  no: neither eBPF nor ptrace works here  node a long\\nscript.js\n"
         );
     }
 

@@ -24,7 +24,12 @@ use crate::recording::{self, SamplerChoice, Settings};
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The process to sample; give it again for more than one
-    #[arg(short, long = "pid", value_name = "PID", required_unless_present = "command")]
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID",
+        required_unless_present = "command"
+    )]
     #[arg(value_parser = arguments::pid, allow_negative_numbers = true)]
     pids: Vec<u32>,
 

@@ -140,10 +140,7 @@ pub fn record(settings: &Settings) -> Result<()> {
 
 /// Starts the sampler that is wanted. Where it is the second best, a hint tells
 /// what it would take to get the best.
-fn start_sampler(
-    settings: &Settings,
-    targets: &mut Targets,
-) -> Result<(Sampler, Option<String>)> {
+fn start_sampler(settings: &Settings, targets: &mut Targets) -> Result<(Sampler, Option<String>)> {
     let options = |default_rate| Options {
         rate_hz: settings.rate_hz.unwrap_or(default_rate),
         kernel: settings.kernel,
@@ -275,7 +272,9 @@ fn pass_on(pid: u32, signal: i32) {
 /// Waits for the command, where it goes on longer than the recording, and ends as it
 /// did.
 fn end_as_the_command(family: &mut Family, interrupts: &mut Interrupts) -> Result<()> {
-    if family.status().is_none() && let Some(pid) = family.started() {
+    if family.status().is_none()
+        && let Some(pid) = family.started()
+    {
         terminal::note(format_args!(
             "the program goes on as process {pid}, and nodetap ends with it"
         ));
@@ -286,7 +285,9 @@ fn end_as_the_command(family: &mut Family, interrupts: &mut Interrupts) -> Resul
         }
         let before = interrupts.heeded();
         let received = interrupts.received();
-        if received > before && let Some(pid) = family.started() {
+        if received > before
+            && let Some(pid) = family.started()
+        {
             pass_on(pid, interrupts.last());
             interrupts.heed(received);
         }

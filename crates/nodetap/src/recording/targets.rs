@@ -177,6 +177,13 @@ impl Targets {
         for recorded in self.recorded.iter().filter(|it| it.end.is_none()) {
             self.symbolizer.begin_batch(&recorded.target);
         }
+        // The last first: what they saw is there still, most likely.
+        for sample in self.batch.iter().rev() {
+            let of_it = |it: &&Recorded| it.target.pid == sample.pid;
+            if let Some(recorded) = self.recorded.iter().rev().find(of_it) {
+                self.symbolizer.meet(&recorded.target, &sample.as_ref());
+            }
+        }
         for sample in self.batch.drain(..) {
             let time = Duration::from_nanos(sample.time_ns);
             // Of one that has run several programs, the last one's.

@@ -91,6 +91,8 @@ pub struct Facts {
     /// What came of loading the sampler: nothing, or why it failed, and what
     /// the sampler itself proposes.
     pub ebpf: Result<(), Refusal>,
+    /// What came of tracing a process that was started for it.
+    pub ptrace: Result<(), Refusal>,
 }
 
 /// Why the sampler could not be loaded.
@@ -103,8 +105,9 @@ pub struct Refusal {
 }
 
 impl Facts {
-    /// Reads them all; `ebpf` is what came of loading the sampler.
-    pub fn gather(ebpf: Result<(), Refusal>) -> Facts {
+    /// Reads them all; `ebpf` is what came of loading the sampler, `ptrace` what came
+    /// of tracing a process.
+    pub fn gather(ebpf: Result<(), Refusal>, ptrace: Result<(), Refusal>) -> Facts {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name| status_field(&status, name);
         let number = |name| field(name).and_then(|value| value.parse::<u32>().ok());
@@ -137,6 +140,7 @@ impl Facts {
             container: container(),
             executable: std::env::current_exe().unwrap_or_else(|_| "nodetap".into()),
             ebpf,
+            ptrace,
         }
     }
 }

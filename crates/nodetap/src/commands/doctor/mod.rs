@@ -7,8 +7,9 @@ use std::io::{self, Write};
 
 use clap::Args;
 use nodetap_sampler::ebpf::EbpfSampler;
+use nodetap_sampler::ptrace;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, reason};
 use crate::terminal::{Style, colours, one_line};
 use diagnose::{Report, State, diagnose};
 use facts::{Facts, Refusal};
@@ -28,7 +29,11 @@ pub fn run(_: &Arguments) -> Result<()> {
         reason: error.to_string(),
         hint: error.hint(),
     });
-    let report = diagnose(&Facts::gather(ebpf));
+    let ptrace = ptrace::probe().map_err(|error| Refusal {
+        reason: reason(&error),
+        hint: None,
+    });
+    let report = diagnose(&Facts::gather(ebpf, ptrace));
     let stdout = io::stdout();
     let text = render(&report, colours(&stdout));
     stdout
