@@ -117,9 +117,13 @@ impl Profile {
         }
     }
 
-    /// Adds a process. Its id is what ties threads to it: add each id once.
+    /// Adds a process. Its id is what ties threads to it: where one of that id is
+    /// there, this is what is known of it now.
     pub fn add_process(&mut self, process: Process) {
-        self.processes.push(process);
+        match self.processes.iter_mut().find(|it| it.pid == process.pid) {
+            Some(known) => *known = process,
+            None => self.processes.push(process),
+        }
     }
 
     /// Adds a thread. Keep what is returned: the same thread added twice is two threads.

@@ -41,6 +41,8 @@ pub struct Target {
     pub code: Addresses,
     /// Its memory.
     pub memory: ProcessMemory,
+    /// Where Node.js has its version, once it has begun.
+    node_metadata: Option<u64>,
 }
 
 /// Why a process cannot be profiled.
@@ -226,11 +228,13 @@ impl Target {
             .bytecode_sizes
             .as_deref()
             .and_then(|table| BytecodeSizes::new(table, &layout.bytecode));
+        let node_metadata = image.node_metadata.map(|it| it.wrapping_add(bias));
         Ok(Target {
             pid,
             command,
-            node_version: node_version(&memory, &image, bias)
+            node_version: node_version(&memory, node_metadata)
                 .or_else(|| image.node_version.clone()),
+            node_metadata,
             v8_version,
             layout,
             bytecode_sizes,
@@ -238,6 +242,15 @@ impl Target {
             builtins: Builtins::new(&image, bias, &memory),
             memory,
         })
+    }
+
+    /// Node's version, which a process that was attached to before its first
+    /// instruction has only later.
+    pub fn node_version_by_now(&mut self) -> Option<&str> {
+        if self.node_version.is_none() {
+            self.node_version = node_version(&self.memory, self.node_metadata);
+        }
+        self.node_version.as_deref()
     }
 
     /// What the sampler's walker must know of this process.
@@ -389,8 +402,8 @@ fn v8_version(memory: &dyn Memory, image: &Image, bias: u64) -> Option<String> {
 /// (`src/node_metadata.h`), a libstdc++ string: pointer, length. Up to Node 16
 /// it is one of the older kind: a pointer, and the length three words before
 /// what that points to.
-fn node_version(memory: &dyn Memory, image: &Image, bias: u64) -> Option<String> {
-    let metadata = image.node_metadata?.wrapping_add(bias);
+fn node_version(memory: &dyn Memory, metadata: Option<u64>) -> Option<String> {
+    let metadata = metadata?;
     let text = memory.u64(metadata).ok()?;
     let lengths = [metadata.wrapping_add(8), text.wrapping_sub(24)];
     let length = lengths

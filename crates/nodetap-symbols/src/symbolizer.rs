@@ -88,6 +88,12 @@ impl Symbolizer {
         Ok(())
     }
 
+    /// Reads now what would be read with the first sample of `target`: the symbols of
+    /// its binary, which takes its time. For a target that waits for it.
+    pub fn warm_up(&mut self, target: &Target) {
+        let _ = self.native.name(target.pid, Pc::Own(target.code.start));
+    }
+
     /// Begins another batch of samples of `target`: what may have changed in
     /// it since the last one is looked at again.
     pub fn begin_batch(&mut self, target: &Target) {

@@ -152,7 +152,9 @@ mod tests {
             scope.spawn(|| {
                 busy.send(id()).unwrap();
                 drop(busy);
-                while !stop.load(Ordering::Relaxed) {}
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
             });
             let busy = receive.recv().unwrap();
             let idle = scope.spawn(move || {

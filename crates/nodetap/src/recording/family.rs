@@ -210,6 +210,7 @@ impl Family {
                 debug!(pid, "recorded");
                 let launch = self.launch.as_mut();
                 if let Some(launch) = launch.filter(|launch| launch.pid() == pid) {
+                    targets.warm_up();
                     launch.release();
                 }
             }

@@ -95,12 +95,7 @@ impl Targets {
                 reason(&error)
             )))
         })?;
-        self.profile.add_process(Process {
-            pid,
-            command: target.command.clone(),
-            node: target.node_version.clone(),
-            v8: Some(target.v8_version.clone()),
-        });
+        self.profile.add_process(process_of(&target));
         self.recorded.push(Recorded {
             target,
             watch,
@@ -110,6 +105,13 @@ impl Targets {
         // It was put there just now.
         let last = self.recorded.len() - 1;
         Ok(&self.recorded[last].target)
+    }
+
+    /// Reads all that can be read of the last one before it runs: it may be over soon.
+    pub fn warm_up(&mut self) {
+        if let Some(last) = self.recorded.last() {
+            self.symbolizer.warm_up(&last.target);
+        }
     }
 
     /// Each of them.
@@ -174,6 +176,11 @@ impl Targets {
     /// read of the old one would give them wrong names.
     pub fn name_batch(&mut self) {
         let missed = self.symbolizer.missed();
+        for Recorded { target, .. } in &mut self.recorded {
+            if target.node_version.is_none() && target.node_version_by_now().is_some() {
+                self.profile.add_process(process_of(target));
+            }
+        }
         for recorded in self.recorded.iter().filter(|it| it.end.is_none()) {
             self.symbolizer.begin_batch(&recorded.target);
         }
@@ -215,6 +222,15 @@ impl Targets {
         metadata.duration = duration;
         metadata.lost = lost + self.dropped;
         self.profile
+    }
+}
+
+fn process_of(target: &Target) -> Process {
+    Process {
+        pid: target.pid,
+        command: target.command.clone(),
+        node: target.node_version.clone(),
+        v8: Some(target.v8_version.clone()),
     }
 }
 
