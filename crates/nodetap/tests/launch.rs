@@ -108,7 +108,9 @@ fn own_functions(recording: &Recording, pid: u32) -> Vec<(Vec<&str>, u64)> {
         .into_iter()
         .map(|(stack, count)| {
             let file = |file: &str| file.ends_with("/program.js");
-            let frames = stack.into_iter().filter(|frame| frame.file.as_deref().is_some_and(file));
+            let frames = stack
+                .into_iter()
+                .filter(|frame| frame.file.as_deref().is_some_and(file));
             (frames.map(|frame| frame.function.as_str()).collect(), count)
         })
         .collect()
@@ -130,7 +132,10 @@ fn assert_spinning(output: &Output, recording: &Recording, sampler: &str) {
     let inner = stacks.iter().filter(|(own, _)| spinning(own));
     let inner: u64 = inner.map(|(_, count)| count).sum();
     // It takes some time to start.
-    assert!(inner * 2 > all && inner > 10, "{inner} of {all}: {stacks:?}");
+    assert!(
+        inner * 2 > all && inner > 10,
+        "{inner} of {all}: {stacks:?}"
+    );
     for (own, count) in &stacks {
         let known = ["(anonymous)", "outer", "inner"];
         assert_eq!(own[..], known[..own.len().min(3)], "{count} samples");
@@ -147,7 +152,9 @@ fn by_root_it_is_recorded_from_its_first_instruction_to_its_end() {
     // Before there is any JavaScript, the dynamic loader is at work.
     let (_, _, first) = recording.samples[0];
     let frames = recording.stacks[first].iter();
-    let files: Vec<_> = frames.map(|&frame| recording.frames[frame].file.as_deref()).collect();
+    let files: Vec<_> = frames
+        .map(|&frame| recording.frames[frame].file.as_deref())
+        .collect();
     let is_loader = |file: &Option<&str>| file.is_some_and(|file| file.starts_with("ld-linux"));
     assert!(files.iter().all(is_loader), "{files:?}");
 }
@@ -226,7 +233,9 @@ fn with_all_processes_that_it_starts() {
         assert_eq!(recording.processes.len(), 3, "{:?}", recording.processes);
         for kid in &kids {
             let stacks = own_functions(&recording, kid.pid);
-            let of_it = stacks.iter().filter(|(own, _)| own.contains(&kid.name.as_str()));
+            let of_it = stacks
+                .iter()
+                .filter(|(own, _)| own.contains(&kid.name.as_str()));
             let count: u64 = of_it.map(|(_, count)| count).sum();
             assert!(
                 count > 10,
@@ -371,7 +380,10 @@ fn the_program_ends_with_nodetap_only_before_it_has_begun() {
 
     // Once it runs, nodetap's end does not touch it.
     let place = Place::new(ENDING);
-    let mut nodetap = place.record(&[], &NODE).spawn().expect("cannot run nodetap");
+    let mut nodetap = place
+        .record(&[], &NODE)
+        .spawn()
+        .expect("cannot run nodetap");
     wait_for(&mut nodetap, "ready");
     let kids = fs::read_to_string(format!("/proc/{0}/task/{0}/children", nodetap.id()));
     let pid: i32 = kids.expect("read").trim().parse().expect("one child");

@@ -113,7 +113,7 @@ impl Family {
             Some(launch) => launch.status().is_some(),
             None => true,
         };
-        ended && !(self.follow && !self.members.is_empty())
+        ended && (self.members.is_empty() || !self.follow)
     }
 
     /// Why nothing was recorded.
@@ -133,7 +133,7 @@ impl Family {
     /// Node.js now.
     pub fn look(&mut self, targets: &mut Targets, sampler: &mut Sampler, depth: u32) -> Result<()> {
         self.look_at_command(targets, sampler, depth)?;
-        for (_, member) in &mut self.members {
+        for member in self.members.values_mut() {
             member.look();
         }
         self.members.retain(|_, member| {
