@@ -216,9 +216,9 @@ mod tests {
     fn a_table_in_a_pipe_is_whole_and_plain() {
         assert_eq!(
             render(&rows(), None, false),
-            "  PID  NODE      V8                   THREADS  CPU %  PROFILE                      COMMAND\n\
-             \x20   7  v24.21.0  13.6.233.17-node.53       11  100.0  yes                          node a long\\nscript.js\n\
-             32642  v24.21.0  13.6.233.17-node.53       11      -  no: permission denied        node a long\\nscript.js\n\
+            "  PID  NODE      V8                   THREADS  CPU %  PROFILE                                 COMMAND\n\
+             \x20   7  v24.21.0  13.6.233.17-node.53       11  100.0  yes                                     node a long\\nscript.js\n\
+             32642  v24.21.0  13.6.233.17-node.53       11      -  no: permission denied                   node a long\\nscript.js\n\
              \x20  12  v24.21.0  13.6.233.17-node.53       11    0.0  no: neither eBPF nor ptrace works here  node a long\\nscript.js\n"
         );
     }
