@@ -49,8 +49,8 @@ struct Member {
 }
 
 impl Family {
-    /// That of `pids`, which are recorded already. If `follow` is set, their
-    /// children belong to it.
+    /// That of `pids`, which are recorded already. If `follow` is set, what they start
+    /// and what else they run belong to it; else nothing does.
     pub fn of_processes(pids: &[u32], follow: bool) -> Family {
         let recorded = |&pid: &u32| {
             let member = Member {
@@ -64,7 +64,10 @@ impl Family {
             launch: None,
             command: String::new(),
             follow,
-            members: pids.iter().map(recorded).collect(),
+            members: match follow {
+                true => pids.iter().map(recorded).collect(),
+                false => BTreeMap::new(),
+            },
             failure: None,
             looked_for_children: Instant::now(),
         }
