@@ -6,7 +6,7 @@
 //! the right program runs, it is not traced any more.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -84,12 +84,14 @@ impl Launch {
                 let pid = i32::from_ne_bytes(id);
                 let traced = sys::seize_with_execs(pid);
                 if traced.is_ok() {
-                    let _ = File::from(go).write_all(&[1]);
+                    let _ = rustix::io::write(&go, &[1]);
                 }
                 traced.map(|()| pid)
             }
             Err(error) => Err(error),
         };
+        // Where it may not go on, it is told so by the end of the pipe.
+        drop(go);
         let spawned = match spawner.join() {
             Ok(spawned) => spawned,
             Err(panic) => std::panic::resume_unwind(panic),
