@@ -149,14 +149,11 @@ fn by_root_it_is_recorded_from_its_first_instruction_to_its_end() {
     let output = run(place.record(&["--native"], &NODE), b"some words");
     let recording = place.recording();
     assert_spinning(&output, &recording, "ebpf");
-    // Before there is any JavaScript, the dynamic loader is at work.
+    // Before anything of Node.js runs, the dynamic loader is at work.
     let (_, _, first) = recording.samples[0];
-    let frames = recording.stacks[first].iter();
-    let files: Vec<_> = frames
-        .map(|&frame| recording.frames[frame].file.as_deref())
-        .collect();
-    let is_loader = |file: &Option<&str>| file.is_some_and(|file| file.starts_with("ld-linux"));
-    assert!(files.iter().all(is_loader), "{files:?}");
+    let top = recording.stacks[first].last().expect("a frame");
+    let file = recording.frames[*top].file.as_deref().unwrap_or_default();
+    assert!(file.contains("/ld-linux"), "{file}");
 }
 
 #[test]
