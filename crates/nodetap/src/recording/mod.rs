@@ -76,6 +76,8 @@ pub fn record(settings: &Settings) -> Result<()> {
     });
     for &pid in &settings.pids {
         targets.attach(pid)?;
+        // The first samples are not to wait for it.
+        targets.warm_up();
     }
     debug!(after = ?begun.elapsed(), "attached");
 
