@@ -46,11 +46,13 @@ fn check_once(node: &Node) {
     let unknown = occurrences(&recording, |frame| {
         frame.is_js() && (!frame.has_name() || frame.file.is_none())
     });
-    assert!(
-        unknown.is_empty(),
-        "JavaScript functions that are not known:\n{unknown:#?}"
-    );
     let js = occurrences(&recording, Frame::is_js);
+    let (all, without) = (js.values().sum::<u64>(), unknown.values().sum::<u64>());
+    // Code may be dropped before what a tick saw of it has been read: that is not told.
+    assert!(
+        without * 10_000 < all,
+        "{without} of {all} JavaScript functions are not known:\n{unknown:#?}"
+    );
     let placeless = occurrences(&recording, |frame| frame.is_js() && frame.line.is_none());
     let (all, without) = (js.values().sum::<u64>(), placeless.values().sum::<u64>());
     // Node.js 10.0 keeps positions of calls only of what is optimized.
