@@ -116,7 +116,13 @@ fn take(process: &mut Process) -> Result<Snapshot, Error> {
         return Err(Error::Ended { pid });
     }
     if !same_program {
-        return Err(Error::Execed { pid });
+        // The address space is gone: exchanged by `exec`, or with its process, whose
+        // threads may still be on their way out.
+        let exe = fs::read_link(format!("/proc/{pid}/exe"));
+        return match exe.map_err(|error| error.kind()) {
+            Err(io::ErrorKind::NotFound) => Err(Error::Ended { pid }),
+            _ => Err(Error::Execed { pid }),
+        };
     }
     Ok(Snapshot { threads, stopped })
 }
