@@ -124,41 +124,22 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             crankshaft: None,
         });
     }
-    if !trusted && ask.version >= RELOCATION_WITH_INSTRUCTIONS {
-        // deoptimization data, position table, instruction_stream,
-        // instruction_start, flags, instruction_size, the size of the
-        // metadata (src/objects/code.h of 11.8).
-        return Ok(CodeLayout {
-            instructions: ask.offset("InstructionStream", "instruction_start")?,
-            stream_code: Some(8),
-            code_stream: Some(24),
-            instruction_start: Some(32),
-            instruction_size: 44,
-            flags: 40,
-            deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
-            position_table: ask.offset("Code", "source_position_table")?,
-            positions_of_calls: false,
-            has_bytecode: true,
-            baseline_calls_only: false,
-            builtin_index: None,
-            kind_mask,
-            kinds,
-            deoptimization,
-            safepoints: safepoints(ask, SafepointPlace::Metadata { size: 48 }),
-            crankshaft: None,
-        });
-    }
     if !trusted {
-        // relocation_info, deoptimization data, position table,
-        // instruction_stream, instruction_start, flags, builtin_id,
-        // kind_specific_flags, instruction_size (src/objects/code.h of 11.3).
+        // Deoptimization data and position table, then: instruction_stream,
+        // instruction_start, flags, instruction_size, the size of the metadata
+        // (src/objects/code.h of 11.8); before, relocation_info comes first, and
+        // builtin_id and kind_specific_flags after the flags (11.3).
+        let (stream, flags, instruction_size) = match ask.version >= RELOCATION_WITH_INSTRUCTIONS {
+            true => (24, 40, 44),
+            false => (32, 48, 56),
+        };
         return Ok(CodeLayout {
             instructions: ask.offset("InstructionStream", "instruction_start")?,
             stream_code: Some(8),
-            code_stream: Some(32),
-            instruction_start: Some(40),
-            instruction_size: 56,
-            flags: 48,
+            code_stream: Some(stream),
+            instruction_start: Some(stream + 8),
+            instruction_size,
+            flags,
             deoptimization_or_interpreter_data: ask.offset("Code", "deoptimization_data")?,
             position_table: ask.offset("Code", "source_position_table")?,
             positions_of_calls: false,
@@ -168,7 +149,12 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             kind_mask,
             kinds,
             deoptimization,
-            safepoints: safepoints(ask, SafepointPlace::Metadata { size: 60 }),
+            safepoints: safepoints(
+                ask,
+                SafepointPlace::Metadata {
+                    size: instruction_size + 4,
+                },
+            ),
             crankshaft: None,
         });
     }

@@ -3,11 +3,11 @@
 //! No bytecode, no builtins in the binary; a function's name and place stand in
 //! its `SharedFunctionInfo` itself.
 
-use super::Ask;
+use super::{Ask, objects};
 use crate::crankshaft::CrankshaftLayout;
 use crate::layout::{
     BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, FrameLayout, InstanceTypes,
-    Layout, NO_KIND, NO_TYPE, OwnNames, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags,
+    Layout, NO_KIND, NO_TYPE, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags,
     UnknownLayout,
 };
 use crate::version::Version;
@@ -108,9 +108,9 @@ pub(super) fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
 
 fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
     let class = "SharedFunctionInfo";
-    // An int in the upper half of a word (`PSEUDO_SMI_ACCESSORS_HI` in
-    // src/objects-inl.h).
-    let start_position_and_type = ask.offset(class, "start_position_and_type")?;
+    // The end is in the lower half of a word, above the bit that would make it a
+    // pointer (`PSEUDO_SMI_ACCESSORS_LO` in src/objects-inl.h).
+    let own_names = objects::own_names(ask, 1)?;
     Ok(SharedLayout {
         function_data: ask.offset(class, "code")?,
         code: Some(ask.offset(class, "code")?),
@@ -118,22 +118,12 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         name_or_scope_info: ask.offset(class, "name")?,
         script: ask.offset(class, "script")?,
         // No function is numbered. In one script no two of one type start at
-        // the same place.
-        function_literal_id: start_position_and_type,
+        // the same place: an int in the upper half of a word
+        // (`PSEUDO_SMI_ACCESSORS_HI`).
+        function_literal_id: own_names.start_position_and_type,
         uncompiled_inferred_name: 0,
         uncompiled_start_position: 0,
-        own_names: Some(OwnNames {
-            // Until 5 it has a field of its own, then it shares
-            // `function_identifier` with the numbers of builtin functions.
-            inferred_name: ask
-                .offset(class, "inferred_name")
-                .or_else(|_| ask.offset(class, "function_identifier"))?,
-            start_position_and_type,
-            // In the lower half of a word, above the bit that would make it a
-            // pointer (`PSEUDO_SMI_ACCESSORS_LO`).
-            end_position: ask.offset(class, "end_position")?,
-            end_position_shift: 1,
-        }),
+        own_names: Some(own_names),
     })
 }
 

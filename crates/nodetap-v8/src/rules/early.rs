@@ -7,7 +7,7 @@
 use super::{Ask, objects};
 use crate::layout::{
     BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, InstanceTypes, Layout,
-    LoopBytecodes, NO_KIND, NO_TYPE, OwnNames, SafepointFormat, SafepointLayout, SafepointPlace,
+    LoopBytecodes, NO_KIND, NO_TYPE, SafepointFormat, SafepointLayout, SafepointPlace,
     ScopeInfoLayout, ScriptLayout, SharedLayout, StackNamesLayout, UnknownLayout,
 };
 use crate::translation::TranslationFormat;
@@ -104,13 +104,7 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         function_literal_id: ask.offset(class, "length")? - 4,
         uncompiled_inferred_name: 0,
         uncompiled_start_position: 0,
-        own_names: Some(OwnNames {
-            // A string unless the function is a builtin of its own number.
-            inferred_name: ask.offset(class, "function_identifier")?,
-            start_position_and_type: ask.offset(class, "start_position_and_type")?,
-            end_position: ask.offset(class, "end_position")?,
-            end_position_shift: 0,
-        }),
+        own_names: Some(objects::own_names(ask, 0)?),
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Ask, SPLIT_CODE};
 use crate::layout::{
-    InstanceTypes, NO_TYPE, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags, UnknownLayout,
+    InstanceTypes, NO_TYPE, OwnNames, ScopeInfoLayout, ScriptLayout, SharedLayout, StringTags,
+    UnknownLayout,
 };
 use crate::version::Version;
 
@@ -118,6 +119,22 @@ pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         uncompiled_inferred_name: ask.offset("UncompiledData", "start_position")? - 8,
         uncompiled_start_position: ask.offset("UncompiledData", "start_position")?,
         own_names: None,
+    })
+}
+
+/// The names and the place that a `SharedFunctionInfo` before V8 7 has itself; by
+/// how many bits the place of its end is shifted.
+pub(super) fn own_names(ask: &Ask<'_>, end_position_shift: u32) -> Result<OwnNames, UnknownLayout> {
+    let class = "SharedFunctionInfo";
+    Ok(OwnNames {
+        // Until 5 it has a field of its own, then it shares `function_identifier`
+        // with the numbers of builtin functions.
+        inferred_name: ask
+            .offset(class, "inferred_name")
+            .or_else(|_| ask.offset(class, "function_identifier"))?,
+        start_position_and_type: ask.offset(class, "start_position_and_type")?,
+        end_position: ask.offset(class, "end_position")?,
+        end_position_shift,
     })
 }
 

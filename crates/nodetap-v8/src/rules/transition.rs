@@ -8,7 +8,7 @@ use super::{Ask, crankshaft, objects};
 use crate::crankshaft::CrankshaftLayout;
 use crate::layout::{
     BytecodeLayout, CodeKinds, CodeLayout, DeoptimizationLayout, FrameLayout, InstanceTypes,
-    Layout, NO_KIND, OwnNames, SafepointFormat, SafepointLayout, SafepointPlace, ScopeInfoLayout,
+    Layout, NO_KIND, SafepointFormat, SafepointLayout, SafepointPlace, ScopeInfoLayout,
     ScriptLayout, SharedLayout, UnknownLayout,
 };
 use crate::translation::TranslationFormat;
@@ -73,14 +73,8 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         function_literal_id: ask.offset(class, "function_literal_id")? + 4,
         uncompiled_inferred_name: 0,
         uncompiled_start_position: 0,
-        own_names: Some(OwnNames {
-            // A string unless the function is a builtin of its own number.
-            inferred_name: ask.offset(class, "function_identifier")?,
-            start_position_and_type: ask.offset(class, "start_position_and_type")?,
-            // As before Ignition.
-            end_position: ask.offset(class, "end_position")?,
-            end_position_shift: 1,
-        }),
+        // As before Ignition.
+        own_names: Some(objects::own_names(ask, 1)?),
     })
 }
 
