@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -40,9 +41,15 @@ enum Traced {
     Running,
     /// It stands still at the beginning of a program.
     Held,
+    /// It was asked to stop, to be let go.
+    Leaving,
     /// No longer.
     No,
 }
+
+/// How long to wait for a program to stop that is to be let go. One that has just forked
+/// may wait for its child, and the kernel does not let it stop.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What became of a program that was let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,23 +132,31 @@ impl Launch {
         self.child.id()
     }
 
-    /// Lets it go on; it is not traced any more.
+    /// Lets it go on; it is not traced any more. Where the kernel takes its time with
+    /// that, [`look`](Self::look) and [`status`](Self::status) see to it later.
     pub fn release(&mut self) {
         let pid = self.child.id() as i32;
-        // What runs cannot be let go of.
-        if self.traced == Traced::Running && sys::interrupt(pid).is_ok() {
-            match sys::wait_for_event(pid) {
-                Ok(Event::Ended(status)) => self.follow(Event::Ended(status)),
-                Ok(Event::Signal(signal)) => drop(sys::detach(pid, signal)),
-                Ok(Event::Execed | Event::GroupStop) => drop(sys::detach(pid, 0)),
-                Err(_) => {}
+        match self.traced {
+            // What runs cannot be let go of.
+            Traced::Running => {
+                // Where this fails, it is ending.
+                let _ = sys::interrupt(pid);
+                self.traced = Traced::Leaving;
+                let asked = Instant::now();
+                while self.look() == Fate::Runs
+                    && self.traced == Traced::Leaving
+                    && asked.elapsed() < PATIENCE
+                {
+                    thread::sleep(Duration::from_micros(50));
+                }
             }
+            Traced::Held => {
+                // Should it have been killed, that is seen later.
+                let _ = sys::detach(pid, 0);
+                self.traced = Traced::No;
+            }
+            Traced::Leaving | Traced::No => {}
         }
-        if self.traced == Traced::Held {
-            // Should it have been killed, that is seen later.
-            let _ = sys::detach(pid, 0);
-        }
-        self.traced = Traced::No;
     }
 
     /// Lets it go on up to its next program.
@@ -154,22 +169,29 @@ impl Launch {
     /// Looks what it does, without waiting. Signals that it gets are passed on.
     pub fn look(&mut self) -> Fate {
         let pid = self.child.id() as i32;
-        while self.traced == Traced::Running {
+        while matches!(self.traced, Traced::Running | Traced::Leaving) {
             match sys::event(pid) {
                 Ok(Some(event)) => self.follow(event),
                 Ok(None) => return Fate::Runs,
                 Err(_) => self.traced = Traced::No,
             }
         }
-        match self.status() {
+        match self.how_it_ended() {
             Some(_) => Fate::Ended,
             None if self.traced == Traced::Held => Fate::Begins,
             None => Fate::Runs,
         }
     }
 
-    /// How it ended, if it has.
+    /// How it ended, if it has; it must have been let go.
     pub fn status(&mut self) -> Option<ExitStatus> {
+        if self.traced == Traced::Leaving {
+            self.look();
+        }
+        self.how_it_ended()
+    }
+
+    fn how_it_ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() && self.traced == Traced::No && self.has_exited() {
             self.ended = self.child.try_wait().ok().flatten();
         }
@@ -194,7 +216,17 @@ impl Launch {
     /// an exec holds it.
     fn follow(&mut self, event: Event) {
         let pid = self.child.id() as i32;
+        let is_leaving = self.traced == Traced::Leaving;
         match event {
+            Event::Execed | Event::Signal(_) | Event::GroupStop if is_leaving => {
+                let signal = match event {
+                    Event::Signal(signal) => signal,
+                    _ => 0,
+                };
+                // Should it have been killed, that is seen later.
+                let _ = sys::detach(pid, signal);
+                self.traced = Traced::No;
+            }
             Event::Execed => self.traced = Traced::Held,
             // Should it have been killed, the next event tells.
             Event::Signal(signal) => drop(sys::proceed(pid, signal)),

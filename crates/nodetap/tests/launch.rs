@@ -320,6 +320,39 @@ fn after_the_recording_it_goes_on() {
     assert_eq!(output.status.code(), Some(5), "{:?}", stderr(&output));
 }
 
+#[test]
+fn a_shell_goes_on_too() {
+    let _alone = common::one_at_a_time();
+    for sampler in ["ebpf", "ptrace"] {
+        let place = Place::new(SPINNING);
+        let options = ["--subprocesses", "-d", "0.5", "--sampler", sampler];
+        // The shell gets SIGCHLD when its child has ended, after the recording.
+        let script = "./node program.js; test $? = 7 && exit 4";
+        let mut nodetap = place.record(&options, &["sh", "-c", script]);
+        nodetap.process_group(0);
+        let nodetap = nodetap.spawn().expect("cannot run nodetap");
+        let output = within(Duration::from_secs(60), nodetap);
+        assert_eq!(output.status.code(), Some(4), "{:?}", stderr(&output));
+        assert_eq!(place.recording().processes.len(), 1);
+    }
+}
+
+/// What a process says and how it ends. If it does not end within `limit`, all of its
+/// process group is killed.
+fn within(limit: Duration, mut child: Child) -> Output {
+    drop(child.stdin.take());
+    let begun = Instant::now();
+    while child.try_wait().expect("wait").is_none() {
+        if begun.elapsed() > limit {
+            // SAFETY: the process group of a child that has not been waited for.
+            unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+            panic!("it hangs: {:?}", child.wait_with_output());
+        }
+        sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().expect("wait")
+}
+
 fn assert_fails(place: &Place, options: &[&str], command: &[&str], lines: &[&str]) {
     let output = run(place.record(options, command), b"");
     assert_eq!(stderr(&output), lines);

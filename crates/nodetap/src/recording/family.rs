@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use nodetap_sampler::discover;
 use nodetap_sampler::launch::{Fate, Launch};
-use nodetap_sampler::sampler::Sampler;
+use nodetap_sampler::ptrace;
+use nodetap_sampler::sampler::{self, Sampler};
 use nodetap_sampler::target::TargetError;
 use tracing::debug;
 
@@ -110,6 +111,13 @@ impl Family {
         self.launch.as_mut()?.status()
     }
 
+    /// Has the command go on without being looked at any more.
+    pub fn release(&mut self) {
+        if let Some(launch) = &mut self.launch {
+            launch.release();
+        }
+    }
+
     /// Whether nothing more is to come.
     pub fn is_over(&mut self) -> bool {
         let ended = match &mut self.launch {
@@ -206,13 +214,21 @@ impl Family {
         member.again = None;
         match targets.attach(pid) {
             Ok(target) => {
-                sampler
-                    .add_process(target, depth)
-                    .map_err(failure_of_sampler)?;
-                member.is_recorded = true;
-                debug!(pid, "recorded");
                 let launch = self.launch.as_mut();
-                if let Some(launch) = launch.filter(|launch| launch.pid() == pid) {
+                let launch = launch.filter(|launch| launch.pid() == pid);
+                match sampler.add_process(target, depth) {
+                    Ok(()) => debug!(pid, "recorded"),
+                    // That will be seen.
+                    Err(sampler::Error::Ptrace(ptrace::Error::Ended { .. })) => {}
+                    Err(error) if launch.is_some() => return Err(failure_of_sampler(error)),
+                    // One of many: the others are recorded.
+                    Err(error) => {
+                        debug!(pid, %error, "not recorded");
+                        self.failure = Some(failure_of_sampler(error));
+                    }
+                }
+                member.is_recorded = true;
+                if let Some(launch) = launch {
                     targets.warm_up();
                     launch.release();
                 }

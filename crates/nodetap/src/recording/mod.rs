@@ -114,6 +114,9 @@ pub fn record(settings: &Settings) -> Result<()> {
     }
     .run(&mut sampler, &mut progress);
     progress.finish();
+    // Nobody looks at it any more, and a shell that is traced would wait for that with
+    // its first signal.
+    family.release();
     ran?;
     let duration = targets.elapsed();
     let batch = targets.batch();
