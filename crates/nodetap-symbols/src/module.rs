@@ -87,6 +87,11 @@ impl Module {
         frame
     }
 
+    /// Whether its functions have been read.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self.symbols, Symbols::Read(_))
+    }
+
     fn symbols(&mut self, pid: u32) -> Option<&ElfSymbols> {
         if let Symbols::Unread(_) = &self.symbols
             && let Symbols::Unread(source) = std::mem::replace(&mut self.symbols, Symbols::None)

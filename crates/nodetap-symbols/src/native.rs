@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodetap_profile::{Frame, Kind};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::maps::{Content, FileId, Mapping, Maps};
 use crate::module::Module;
@@ -141,9 +141,21 @@ impl NativeNames {
         Ok(())
     }
 
-    /// Forgets process `pid`.
+    /// Forgets process `pid`, and closes the files that nobody else has mapped, unless
+    /// their functions have been read: the next process may run the same program.
     pub fn detach(&mut self, pid: u32) {
-        self.processes.remove(&pid);
+        if self.processes.remove(&pid).is_none() {
+            return;
+        }
+        let mappings = || self.processes.values().flat_map(|it| it.maps.files());
+        let mapped: FxHashSet<&FileId> = mappings()
+            .filter_map(|mapping| match &mapping.content {
+                Content::File(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        self.files
+            .retain(|id, module| module.is_read() || mapped.contains(id));
     }
 
     /// What is at `pc` in process `pid`; `None` unless it is a file's code, or the

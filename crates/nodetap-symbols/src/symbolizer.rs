@@ -88,6 +88,12 @@ impl Symbolizer {
         Ok(())
     }
 
+    /// Forgets process `pid`, of which there are no more samples to name.
+    pub fn detach(&mut self, pid: u32) {
+        self.native.detach(pid);
+        self.processes.remove(&pid);
+    }
+
     /// Reads now what would be read with the first sample of `target`: the symbols of
     /// its binary, which takes its time. For a target that waits for it.
     pub fn warm_up(&mut self, target: &Target) {

@@ -45,10 +45,15 @@ struct Recorded {
     /// Earlier samples are of what it ran before.
     since: Duration,
     end: Option<End>,
+    /// Whether a batch was named after its end was seen; the one after that is the
+    /// last that may have samples of it.
+    was_named: bool,
 }
 
 /// All of them, and what has been taken so far.
 pub struct Targets {
+    /// Those that may have samples to come: what a process holds (files that are open,
+    /// what is known of its code) is let go after its end. There may be many of them.
     recorded: Vec<Recorded>,
     images: Images,
     symbolizer: Symbolizer,
@@ -101,6 +106,7 @@ impl Targets {
             watch,
             since,
             end: None,
+            was_named: false,
         });
         // It was put there just now.
         let last = self.recorded.len() - 1;
@@ -121,7 +127,7 @@ impl Targets {
 
     /// Whether there have been any.
     pub fn is_empty(&self) -> bool {
-        self.recorded.is_empty()
+        self.profile.processes().is_empty()
     }
 
     /// Whether one of them has not come to its end.
@@ -181,7 +187,9 @@ impl Targets {
                 self.profile.add_process(process_of(target));
             }
         }
-        for recorded in self.recorded.iter().filter(|it| it.end.is_none()) {
+        // Those that have ended too: what was known of their code is not known to have
+        // held until then.
+        for recorded in &self.recorded {
             self.symbolizer.begin_batch(&recorded.target);
         }
         // The last first: what they saw is there still, most likely.
@@ -211,6 +219,23 @@ impl Targets {
         } else {
             (self.patience * 5 / 4).min(POLL_INTERVAL)
         };
+        self.let_go();
+    }
+
+    /// Lets go of what is held for processes of which no sample will come any more.
+    fn let_go(&mut self) {
+        let is_over = |it: &mut Recorded| it.end.is_some() && it.was_named;
+        let over: Vec<Recorded> = self.recorded.extract_if(.., is_over).collect();
+        for Recorded { target, .. } in over {
+            let is_of_it = |it: &Recorded| it.target.pid == target.pid;
+            // Its names are those of the program that it runs now, if that is recorded.
+            if !self.recorded.iter().any(is_of_it) {
+                self.symbolizer.detach(target.pid);
+            }
+        }
+        for recorded in &mut self.recorded {
+            recorded.was_named = recorded.end.is_some();
+        }
     }
 
     /// What was taken, after the sampling has stopped, `duration` after its start,
