@@ -17,5 +17,6 @@ pub mod memory;
 pub mod ptrace;
 pub mod raw;
 pub mod sampler;
+pub mod sandbox;
 mod stripped;
 pub mod target;

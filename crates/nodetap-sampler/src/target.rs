@@ -109,20 +109,19 @@ fn of(command: &[String]) -> String {
 }
 
 impl TargetError {
-    /// What would help, in one line.
+    /// What would help, in one line; what gives a permission, the caller knows better.
     pub fn hint(&self) -> Option<String> {
         match self {
             TargetError::NoSuchProcess(_) | TargetError::NotNode { .. } => {
                 Some("`nodetap ps` lists the Node.js processes of this machine".to_owned())
             }
-            TargetError::NoPermission { .. } => {
-                Some("run nodetap as root: sudo nodetap …".to_owned())
-            }
             TargetError::UnknownV8 { .. } => Some(
                 "nodetap reads Node.js 0.10, 0.12, 4, 6, 8, 10, 12 to 22 and 24 to 26 (of 8, 10, 12 and 14 not every release)"
                     .to_owned(),
             ),
-            TargetError::Image { .. } | TargetError::Io { .. } => None,
+            TargetError::NoPermission { .. } | TargetError::Image { .. } | TargetError::Io { .. } => {
+                None
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod commands;
 mod failure;
 mod interrupt;
 mod output;
+mod permissions;
 mod progress;
 mod recording;
 mod terminal;

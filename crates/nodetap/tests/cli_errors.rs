@@ -336,8 +336,11 @@ fn a_process_that_is_not_ours() {
         as_nobody(&nodetap, &["record", "-p", &pid]),
         1,
         &[
-            &format!("error: no permission to read the memory of process {pid} (sleep)"),
-            "hint: run nodetap as root: sudo nodetap …",
+            &format!(
+                "error: no permission to read the memory of process {pid} (sleep): it belongs to \
+                 root"
+            ),
+            "hint: run it as root: sudo nodetap …",
         ],
     );
 }
@@ -350,7 +353,7 @@ fn doctor_of_a_user_without_rights() {
     assert!(
         text.contains(
             "\nsampler: ptrace: for eBPF, which stops nothing, CAP_BPF and CAP_PERFMON are \
-             missing\nto improve it: "
+             missing\nto improve it: run it as root: sudo nodetap …\n"
         ),
         "{text}"
     );

@@ -27,10 +27,10 @@ fn without_capabilities(capabilities: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The same in a sandbox in which the `bpf` system call answers `errno`.
-fn without_bpf(errno: i32, arguments: &[&str]) -> Command {
+/// The same in a sandbox in which this system call answers `errno`.
+fn without(call: libc::c_long, errno: i32, arguments: &[&str]) -> Command {
     let mut command = nodetap(arguments);
-    let filter = move || forbid(libc::SYS_bpf, errno);
+    let filter = move || forbid(call, errno);
     // SAFETY: two system calls and no allocation between fork and exec.
     unsafe { command.pre_exec(filter) };
     command
@@ -38,7 +38,7 @@ fn without_bpf(errno: i32, arguments: &[&str]) -> Command {
 
 /// The same in one that forbids `ptrace` as well.
 fn without_both(arguments: &[&str]) -> Command {
-    let mut command = without_bpf(libc::EPERM, arguments);
+    let mut command = without(libc::SYS_bpf, libc::EPERM, arguments);
     let filter = || forbid(libc::SYS_ptrace, libc::EPERM);
     // SAFETY: two system calls and no allocation between fork and exec.
     unsafe { command.pre_exec(filter) };
@@ -121,49 +121,63 @@ fn assert_told(command: impl Fn(&[&str]) -> Command, lines: &[&str], conclusion:
     assert_eq!(output.status.code(), Some(0));
 }
 
+const WITHOUT_FILTER: &str =
+    "hint: run it outside of this sandbox (of a systemd service: SystemCallFilter=)";
+const OUTSIDE: &str = "hint: run it outside of this sandbox, as root";
+
 #[test]
 fn without_the_capabilities() {
     assert_told(
         |arguments| without_capabilities("-bpf,-perfmon,-sys_admin", arguments),
         &[
-            "error: no permission to use eBPF: CAP_BPF and CAP_PERFMON missing",
-            "hint: run it as root, for example with sudo; in a container, add the capabilities \
-             BPF, PERFMON and SYS_PTRACE",
+            "error: no permission to use eBPF: CAP_BPF and CAP_PERFMON are missing",
+            OUTSIDE,
         ],
-        "\nsampler: ptrace: for eBPF, which stops nothing, CAP_BPF and CAP_PERFMON are missing\n",
+        "\nsampler: ptrace: for eBPF, which stops nothing, CAP_BPF and CAP_PERFMON are missing\n\
+         to improve it: run it outside of this sandbox, as root\n",
     );
 }
 
 #[test]
 fn without_one_of_them() {
-    assert_told(
-        |arguments| without_capabilities("-perfmon,-sys_admin", arguments),
-        &[
-            "error: no permission to use eBPF: CAP_PERFMON missing",
-            "hint: run it as root, for example with sudo; in a container, add the capabilities \
-             BPF, PERFMON and SYS_PTRACE",
-        ],
-        "\nsampler: ptrace: for eBPF, which stops nothing, CAP_PERFMON is missing\n",
-    );
+    for (capabilities, missing) in [
+        ("-perfmon,-sys_admin", "CAP_PERFMON"),
+        ("-bpf,-sys_admin", "CAP_BPF"),
+    ] {
+        assert_told(
+            |arguments| without_capabilities(capabilities, arguments),
+            &[
+                &format!("error: no permission to use eBPF: {missing} is missing"),
+                OUTSIDE,
+            ],
+            &format!("\nsampler: ptrace: for eBPF, which stops nothing, {missing} is missing\n"),
+        );
+    }
 }
 
 #[test]
-fn in_a_sandbox_that_forbids_bpf() {
-    assert_told(
-        |arguments| without_bpf(libc::EPERM, arguments),
-        &[
-            "error: eBPF is forbidden here, though this user has the capabilities for it",
-            "hint: a seccomp profile (a container's?) or kernel lockdown forbids it; run it \
-             outside the container, or in one started with --privileged",
-        ],
-        "\nsampler: ptrace: for eBPF, which stops nothing, eBPF is forbidden here, though this user has the capabilities for it\n",
-    );
+fn in_a_sandbox_that_forbids_bpf_or_perf_events() {
+    for (call, name) in [
+        (libc::SYS_bpf, "bpf"),
+        (libc::SYS_perf_event_open, "perf_event_open"),
+    ] {
+        assert_told(
+            |arguments| without(call, libc::EPERM, arguments),
+            &[
+                &format!("error: no permission to use eBPF: a seccomp filter forbids {name}"),
+                WITHOUT_FILTER,
+            ],
+            &format!(
+                "\nsampler: ptrace: for eBPF, which stops nothing, a seccomp filter forbids {name}\n"
+            ),
+        );
+    }
 }
 
 #[test]
 fn in_a_kernel_that_has_no_bpf() {
     assert_told(
-        |arguments| without_bpf(libc::ENOSYS, arguments),
+        |arguments| without(libc::SYS_bpf, libc::ENOSYS, arguments),
         &[
             "error: this kernel cannot sample with eBPF: it has no bpf system call",
             "hint: Linux 5.15 or later is needed, with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS \
@@ -183,23 +197,27 @@ fn in_a_sandbox_that_forbids_everything() {
         &["dump", "-p", &pid],
     ] {
         let output = without_both(arguments).output().expect("run");
-        let error = format!("error: no permission to stop process {pid}");
-        let lines = [
-            error.as_str(),
-            "hint: a sandbox forbids ptrace: in a container, add --cap-add SYS_PTRACE",
-        ];
+        let why = "a seccomp filter forbids ptrace";
+        let error = format!("error: no permission to stop process {pid}: {why}");
+        let lines = [error.as_str(), WITHOUT_FILTER];
         assert_eq!(stderr(&output), lines, "{arguments:?}");
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(output.stdout, b"");
     }
 
+    let output = without_both(&["record", "--", "true"]).output();
+    let error = "error: cannot start true to trace it: a seccomp filter forbids ptrace";
+    assert_eq!(stderr(&output.expect("run")), [error, WITHOUT_FILTER]);
+
     let output = without_both(&["doctor"]).output().expect("run");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.contains("\nno  ptrace         Operation not permitted\n"),
-        "{text}"
-    );
-    assert!(text.contains("\nsampler: none: "), "{text}");
+    for line in [
+        "\nno  ptrace         a seccomp filter forbids ptrace\n",
+        "\nno  seccomp        on; forbids bpf and ptrace\n",
+        "\nsampler: none: a seccomp filter forbids bpf\nto improve it: run it outside",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
     assert_eq!(output.status.code(), Some(1));
 
     let output = without_both(&["ps"]).output().expect("run");

@@ -302,8 +302,10 @@ fn not_ours(node: &Node) {
     assert_fails(
         &command.output().expect("run"),
         &[
-            &format!("error: no permission to read the memory of process {pid} ({program})"),
-            "hint: run nodetap as root: sudo nodetap …",
+            &format!(
+                "error: no permission to read the memory of process {pid} ({program}): it belongs to root"
+            ),
+            "hint: run it as root: sudo nodetap …",
         ],
     );
     assert_eq!(status(pid, "TracerPid:"), "0");

@@ -169,11 +169,14 @@ fn by_nobody_too() {
         panic!("{told:?}");
     };
     assert!(closing.contains(" ms in all"), "{closing}");
-    assert_eq!(
-        hint,
-        "hint: the eBPF sampler stops nothing and samples ten times as often: run it as root, \
-         for example with sudo; in a container, add the capabilities BPF, PERFMON and SYS_PTRACE"
+    // As root it would be root's program.
+    let nodetap = place.path("nodetap");
+    let expected = format!(
+        "hint: the eBPF sampler stops nothing and samples ten times as often: sudo setcap \
+         cap_bpf,cap_perfmon=ep '{}'",
+        nodetap.display()
     );
+    assert_eq!(hint, expected);
 }
 
 #[test]

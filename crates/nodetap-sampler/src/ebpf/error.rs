@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::host;
+use crate::sandbox::Call;
 
 /// Why the eBPF sampler could not start or go on. Each is told in one line;
 /// [`Error::hint`] tells in another what would help.
@@ -111,49 +112,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do about it, in one line; nothing where we know none.
+    /// What the user can do about it, in one line; nothing where we know none. (What
+    /// gives a permission depends on more than this knows: [`Error::refused_call`].)
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::NoPermission { .. } => {
-                "run it as root, for example with sudo; in a container, add the capabilities \
-                 BPF, PERFMON and SYS_PTRACE"
-            }
-            Error::Forbidden {
-                user_namespace: true,
-            } => {
-                "this user is root of a user namespace only (a rootless container?); run it as \
-                 root of the machine"
-            }
-            Error::Forbidden {
-                user_namespace: false,
-            } => {
-                "a seccomp profile (a container's?) or kernel lockdown forbids it; run it outside \
-                 the container, or in one started with --privileged"
-            }
             Error::Unsupported { .. } => {
                 "Linux 5.15 or later is needed, with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS and \
                  CONFIG_DEBUG_INFO_BTF"
-            }
-            Error::PerfEventRefused {
-                missing: false,
-                paranoid: Some(3..),
-                ..
-            } => {
-                // A patch of Debian's and Ubuntu's.
-                "run it as root (with kernel.perf_event_paranoid at 3 or more CAP_PERFMON is not \
-                 enough), or first: sysctl kernel.perf_event_paranoid=2"
-            }
-            Error::PerfEventRefused { missing: false, .. } => {
-                "a seccomp profile (a container's?) or a security module forbids it; run it \
-                 outside the container, or in one started with --privileged"
-            }
-            Error::PerfEventRefused { paranoid, .. } => {
-                return Some(match paranoid {
-                    Some(paranoid) => format!(
-                        "run it as root or with CAP_PERFMON (kernel.perf_event_paranoid is {paranoid})"
-                    ),
-                    None => "run it as root or with CAP_PERFMON".to_owned(),
-                });
             }
             Error::TooManyFiles { limit: Some(_) } => "raise the limit first: ulimit -n 4096",
             Error::Rate { highest, .. } if *highest < 100_000 => {
@@ -165,6 +130,15 @@ impl Error {
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+
+    /// The system call that this user may not make here, if that is why.
+    pub fn refused_call(&self) -> Option<Call> {
+        match self {
+            Error::NoPermission { .. } | Error::Forbidden { .. } => Some(Call::Bpf),
+            Error::PerfEventRefused { .. } => Some(Call::PerfEventOpen),
+            _ => None,
+        }
     }
 
     /// A failed `bpf` system call that is not about the program itself.
@@ -367,18 +341,14 @@ mod tests {
             Error::of_bpf("x", os(Errno::NFILE)),
             Error::TooManyFiles { limit: None }
         ));
-        assert!(matches!(
-            Error::of_bpf("x", os(Errno::PERM)),
-            Error::NoPermission { .. } | Error::Forbidden { .. }
-        ));
+        let refused = Error::of_bpf("x", os(Errno::PERM));
+        assert_eq!(refused.refused_call(), Some(Call::Bpf));
         let refused = aya::sys::SyscallError {
             call: "perf_event_open",
             io_error: os(Errno::ACCESS),
         };
-        assert!(matches!(
-            Error::of_attach(ProgramError::SyscallError(refused)),
-            Error::PerfEventRefused { .. }
-        ));
+        let refused = Error::of_attach(ProgramError::SyscallError(refused));
+        assert_eq!(refused.refused_call(), Some(Call::PerfEventOpen));
     }
 
     #[test]

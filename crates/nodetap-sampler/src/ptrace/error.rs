@@ -44,16 +44,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// What would help, in one line.
+    /// What would help, in one line; what gives a permission, the caller knows better.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::AlreadyTraced { .. } => {
                 Some("end the debugger or strace that has it, and try again")
             }
-            Error::NoPermission { .. } => {
-                Some("a sandbox forbids ptrace: in a container, add --cap-add SYS_PTRACE")
-            }
-            Error::Ended { .. } | Error::Execed { .. } | Error::Io { .. } => None,
+            Error::NoPermission { .. }
+            | Error::Ended { .. }
+            | Error::Execed { .. }
+            | Error::Io { .. } => None,
         }
     }
 }

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use crate::arguments;
 use crate::failure::{Failure, Result, reason};
+use crate::permissions;
 
 /// Print the stack of every thread, once, now.
 ///
@@ -53,8 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn dump(pid: u32) -> Result<Dump> {
-    let target =
-        Target::attach(pid).map_err(|error| Failure::new(&error).hint_maybe(error.hint()))?;
+    let target = Target::attach(pid).map_err(|error| permissions::failure_of_target(&error))?;
     let mut symbolizer = Symbolizer::new(Options::default());
     symbolizer.attach(&target).map_err(|error| {
         Failure::new(format_args!(
@@ -63,7 +63,7 @@ fn dump(pid: u32) -> Result<Dump> {
         ))
     })?;
     let Snapshot { threads, stopped } =
-        ptrace::snapshot(&target).map_err(|error| Failure::new(&error).hint_maybe(error.hint()))?;
+        ptrace::snapshot(&target).map_err(|error| permissions::failure_of_ptrace(&error))?;
     debug!(threads = threads.len(), ?stopped, "taken");
 
     // The threads run again; what their frames are called is looked up now.

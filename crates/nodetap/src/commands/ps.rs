@@ -1,6 +1,6 @@
 //! `nodetap ps`: the Node.js processes of this machine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, IsTerminal, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,6 +12,10 @@ use nodetap_sampler::ptrace;
 use rustix::termios::tcgetwinsize;
 
 use crate::failure::{Failure, Result, reason};
+use crate::permissions;
+use crate::permissions::observer::Observer;
+use crate::permissions::remedy::{Task, remedy};
+use crate::permissions::rules::{Access, Obstacle as Refusal};
 use crate::terminal::{self, Style, colours, one_line};
 
 /// List the Node.js processes of this machine.
@@ -36,9 +40,21 @@ pub fn run(_: &Arguments) -> Result<()> {
     }
     let usage = measure_cpu(&processes);
     let sampler = EbpfSampler::probe().is_ok() || ptrace::probe().is_ok();
+    let us = Observer::gather();
+    let refused: HashMap<u32, Refusal> = processes
+        .iter()
+        .filter(|process| process.obstacle == Some(Obstacle::Permission))
+        .filter_map(|process| {
+            let obstacle = permissions::obstacle(&us, process.pid, Access::Read)?;
+            Some((process.pid, obstacle))
+        })
+        .collect();
     let rows: Vec<Row> = processes
         .iter()
-        .map(|process| Row::of(process, usage.get(&process.pid).copied(), sampler))
+        .map(|process| {
+            let usage = usage.get(&process.pid).copied();
+            Row::of(process, usage, sampler, refused.get(&process.pid))
+        })
         .collect();
 
     let stdout = io::stdout();
@@ -53,11 +69,14 @@ pub fn run(_: &Arguments) -> Result<()> {
         .map_err(|error| Failure::of_stdout(&error))?;
     if !sampler {
         terminal::hint("'nodetap doctor' says why nothing can be profiled by this user");
-    } else if processes
-        .iter()
-        .any(|process| process.obstacle == Some(Obstacle::Permission))
-    {
-        terminal::hint("as root (sudo nodetap ps) every user's processes can be profiled");
+    } else {
+        // Each once, though it may be in the way of many.
+        let hints = refused
+            .values()
+            .filter_map(|it| remedy(it, &us, Task::Attach));
+        for hint in hints.collect::<BTreeSet<_>>() {
+            terminal::hint(hint);
+        }
     }
     Ok(())
 }
@@ -99,12 +118,18 @@ struct Row {
 }
 
 impl Row {
-    fn of(process: &NodeProcess, cpu: Option<f64>, sampler: bool) -> Row {
+    fn of(
+        process: &NodeProcess,
+        cpu: Option<f64>,
+        sampler: bool,
+        refused: Option<&Refusal>,
+    ) -> Row {
         let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let profile = match &process.obstacle {
-            Some(obstacle) => format!("no: {obstacle}"),
-            None if !sampler => "no: neither eBPF nor ptrace works here".to_owned(),
-            None => "yes".to_owned(),
+        let profile = match (&process.obstacle, refused) {
+            (Some(_), Some(refused)) => format!("no: {}", refused.in_short()),
+            (Some(obstacle), None) => format!("no: {obstacle}"),
+            (None, _) if !sampler => "no: neither eBPF nor ptrace works here".to_owned(),
+            (None, _) => "yes".to_owned(),
         };
         Row {
             pid: process.pid.to_string(),
@@ -205,10 +230,14 @@ mod tests {
     }
 
     fn rows() -> [Row; 3] {
+        let denied = process(32642, Some(Obstacle::Permission));
+        let not_ours = Refusal::OtherUser {
+            owner: "root".to_owned(),
+        };
         [
-            Row::of(&process(7, None), Some(99.96), true),
-            Row::of(&process(32642, Some(Obstacle::Permission)), None, true),
-            Row::of(&process(12, None), Some(0.0), false),
+            Row::of(&process(7, None), Some(99.96), true, None),
+            Row::of(&denied, None, true, Some(&not_ours)),
+            Row::of(&process(12, None), Some(0.0), false, None),
         ]
     }
 
@@ -218,7 +247,7 @@ mod tests {
             render(&rows(), None, false),
             "  PID  NODE      V8                   THREADS  CPU %  PROFILE                                 COMMAND\n\
              \x20   7  v24.21.0  13.6.233.17-node.53       11  100.0  yes                                     node a long\\nscript.js\n\
-             32642  v24.21.0  13.6.233.17-node.53       11      -  no: permission denied                   node a long\\nscript.js\n\
+             32642  v24.21.0  13.6.233.17-node.53       11      -  no: belongs to root                     node a long\\nscript.js\n\
              \x20  12  v24.21.0  13.6.233.17-node.53       11    0.0  no: neither eBPF nor ptrace works here  node a long\\nscript.js\n"
         );
     }

@@ -16,7 +16,8 @@ use tracing::debug;
 
 use super::failure_of_sampler;
 use super::targets::{Cannot, Targets};
-use crate::failure::{Failure, Result, reason};
+use crate::failure::{Failure, Result};
+use crate::permissions;
 use crate::watch::{End, Watch};
 
 /// How soon a program that is not Node.js is looked at again; then half as often each
@@ -281,7 +282,7 @@ impl Member {
 }
 
 fn not_started(program: &str, error: &io::Error) -> Failure {
-    let failure = Failure::new(format_args!("cannot start {program}: {}", reason(error)));
+    let failure = permissions::failure_of_start(program, error);
     match error.kind() {
         io::ErrorKind::NotFound => failure.hint("is it installed, and in the PATH?"),
         _ => failure,

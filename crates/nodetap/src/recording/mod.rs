@@ -20,6 +20,9 @@ use crate::arguments::{DEFAULT_RATE, DEFAULT_RATE_OF_PTRACE};
 use crate::failure::{Failure, Result, reason};
 use crate::interrupt::Interrupts;
 use crate::output::Output;
+use crate::permissions;
+use crate::permissions::observer::Observer;
+use crate::permissions::remedy::Task;
 use crate::progress::Progress;
 use crate::terminal;
 use crate::watch::End;
@@ -156,6 +159,10 @@ fn start_sampler(settings: &Settings, targets: &mut Targets) -> Result<(Sampler,
         let sampler = Sampler::ptrace(&of_ptrace, targets.iter());
         sampler.map_err(|error| failure_of_sampler(error.into()))
     };
+    let task = match settings.command {
+        Some(_) => Task::Start,
+        None => Task::Attach,
+    };
     let ebpf = match settings.sampler {
         SamplerChoice::Ptrace => None,
         _ => Some(Sampler::ebpf(&of_ebpf, targets.iter())),
@@ -165,9 +172,9 @@ fn start_sampler(settings: &Settings, targets: &mut Targets) -> Result<(Sampler,
         Some(Ok(sampler)) => (sampler, None),
         Some(Err(error)) if settings.sampler == SamplerChoice::Auto => {
             debug!(%error, "no eBPF");
-            (ptrace()?, Some(better_sampler(&error)))
+            (ptrace()?, Some(better_sampler(&error, task)))
         }
-        Some(Err(error)) => return Err(failure_of_sampler(error.into())),
+        Some(Err(error)) => return Err(permissions::failure_of_sampler(&error.into(), task)),
     };
     let rate_hz = match sampler {
         Sampler::Ebpf(_) => of_ebpf.rate_hz,
@@ -312,15 +319,16 @@ fn end_as_the_command(family: &mut Family, interrupts: &mut Interrupts) -> Resul
 }
 
 fn failure_of_sampler(error: sampler::Error) -> Failure {
-    Failure::new(&error).hint_maybe(error.hint())
+    permissions::failure_of_sampler(&error, Task::Attach)
 }
 
 /// What it would take to sample by eBPF, which failed with `error`.
-fn better_sampler(error: &ebpf::Error) -> String {
+fn better_sampler(error: &ebpf::Error, task: Task) -> String {
     const BETTER: &str = "the eBPF sampler stops nothing and samples ten times as often";
-    match error.hint() {
+    let advice = permissions::advice_of_ebpf(error, &Observer::gather(), task);
+    match advice.hint {
         Some(hint) => format!("{BETTER}: {hint}"),
-        None => format!("{BETTER}, but: {error}"),
+        None => format!("{BETTER}, but: {}", advice.reason),
     }
 }
 

@@ -11,6 +11,7 @@ use nodetap_symbols::{Options, Symbolizer};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::failure::{Failure, reason};
+use crate::permissions;
 use crate::watch::{End, Watch};
 
 /// How long samples may wait in the ring buffer before they are named.
@@ -31,7 +32,7 @@ pub enum Cannot {
 impl From<Cannot> for Failure {
     fn from(cannot: Cannot) -> Failure {
         match cannot {
-            Cannot::Attach(error) => Failure::new(&error).hint_maybe(error.hint()),
+            Cannot::Attach(error) => permissions::failure_of_target(&error),
             Cannot::Other(failure) => failure,
         }
     }

@@ -1,6 +1,21 @@
 //! From facts to what can be recorded, and what would help.
 
-use super::facts::{Capability, Container, Facts, Refusal};
+use crate::permissions::Advice;
+use crate::permissions::observer::{Capability, Container, Observer};
+use crate::permissions::process::Process;
+use crate::permissions::remedy::{Task, remedy};
+use crate::permissions::rules::{self, Access, Obstacle};
+
+/// All that was found out.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// This machine and this process.
+    pub us: Observer,
+    /// What came of loading the sampler: nothing, or why not.
+    pub ebpf: Result<(), Advice>,
+    /// What came of tracing a process that was started for it.
+    pub ptrace: Result<(), Advice>,
+}
 
 /// How a finding bears on recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +69,21 @@ pub fn diagnose(facts: &Facts) -> Report {
         capabilities(facts),
         namespace(facts),
     ];
-    let (sampler, why) = match (&facts.ebpf, &facts.ptrace) {
+    let (sampler, why) = sampler(facts);
+    Report {
+        findings,
+        sampler,
+        why,
+        improve: improvement(facts),
+    }
+}
+
+/// The sampler that would be used, and why this one, or why none.
+fn sampler(facts: &Facts) -> (Option<&'static str>, String) {
+    if let Err(obstacle) = is_anything_readable(facts) {
+        return (None, obstacle.to_string());
+    }
+    match (&facts.ebpf, &facts.ptrace) {
         (Ok(()), _) => (
             Some("ebpf"),
             "its program was loaded here just now".to_owned(),
@@ -64,13 +93,12 @@ pub fn diagnose(facts: &Facts) -> Report {
             format!("for eBPF, which stops nothing, {}", why_not(facts, refusal)),
         ),
         (Err(refusal), Err(_)) => (None, why_not(facts, refusal)),
-    };
-    Report {
-        findings,
-        sampler,
-        why,
-        improve: improvement(facts),
     }
+}
+
+/// Whether the memory of any process can be read: without it nothing has a name.
+fn is_anything_readable(facts: &Facts) -> Result<(), Obstacle> {
+    rules::tracing(&facts.us, &Process::started_by(&facts.us), Access::Read)
 }
 
 /// The first kernel on which the sampler is known to work.
@@ -78,6 +106,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 15);
 
 fn kernel_is_old(facts: &Facts) -> bool {
     let mut numbers = facts
+        .us
         .kernel
         .split(|c: char| !c.is_ascii_digit())
         .map_while(|part| part.parse::<u32>().ok());
@@ -96,7 +125,7 @@ fn finding(state: State, subject: &'static str, text: impl Into<String>) -> Find
 }
 
 fn kernel(facts: &Facts) -> Finding {
-    let release = &facts.kernel;
+    let release = &facts.us.kernel;
     if kernel_is_old(facts) {
         let (major, minor) = OLDEST_KERNEL;
         let text = format!("Linux {release}; eBPF sampling needs {major}.{minor} or later");
@@ -107,7 +136,7 @@ fn kernel(facts: &Facts) -> Finding {
 }
 
 fn type_information(facts: &Facts) -> Finding {
-    match facts.btf {
+    match facts.us.btf {
         true => finding(State::Good, "BTF", "present (/sys/kernel/btf/vmlinux)"),
         false => {
             let text = "absent; eBPF sampling needs it (CONFIG_DEBUG_INFO_BTF)";
@@ -125,11 +154,12 @@ fn shown(name: &str, value: Option<i32>) -> String {
 }
 
 fn bpf(facts: &Facts) -> Finding {
-    let setting = shown("unprivileged_bpf_disabled", facts.unprivileged_bpf_disabled);
+    let value = facts.us.unprivileged_bpf_disabled;
+    let setting = shown("kernel.unprivileged_bpf_disabled", value);
     match &facts.ebpf {
         Ok(()) => finding(State::Good, "BPF", format!("allowed ({setting})")),
-        Err(_) if !has_bpf(facts) => {
-            let text = format!("needs CAP_BPF or CAP_SYS_ADMIN ({setting})");
+        Err(_) if !facts.us.capabilities.bpf() => {
+            let text = format!("needs CAP_BPF, in any case ({setting})");
             finding(State::Bad, "BPF", text)
         }
         Err(refusal) => finding(State::Bad, "BPF", &*refusal.reason),
@@ -137,14 +167,21 @@ fn bpf(facts: &Facts) -> Finding {
 }
 
 fn perf_events(facts: &Facts) -> Finding {
-    let setting = shown("perf_event_paranoid", facts.perf_event_paranoid);
-    // Without a capability, -1 or 0 lets everybody look at a whole CPU.
-    let open_to_all = facts.perf_event_paranoid.is_some_and(|level| level <= 0);
-    if facts.ebpf.is_ok() || has_perfmon(facts) || open_to_all {
-        finding(State::Good, "perf events", format!("allowed ({setting})"))
-    } else {
-        let text = format!("need CAP_PERFMON or CAP_SYS_ADMIN ({setting})");
-        finding(State::Bad, "perf events", text)
+    const SUBJECT: &str = "perf events";
+    let level = facts.us.perf_event_paranoid;
+    let setting = shown("kernel.perf_event_paranoid", level);
+    let root = facts.us.capabilities.has(Capability::SysAdmin);
+    match level {
+        _ if facts.ebpf.is_ok() => finding(State::Good, SUBJECT, format!("allowed ({setting})")),
+        _ if !facts.us.capabilities.perfmon() => {
+            let text = format!("need CAP_PERFMON, in any case ({setting})");
+            finding(State::Bad, SUBJECT, text)
+        }
+        Some(level @ 3..) if !root => {
+            let text = Obstacle::Paranoid(level).to_string();
+            finding(State::Limited, SUBJECT, text)
+        }
+        _ => finding(State::Good, SUBJECT, format!("allowed ({setting})")),
     }
 }
 
@@ -155,42 +192,39 @@ fn ptrace(facts: &Facts) -> Finding {
     }
 }
 
+/// Which processes may be looked into, by the rules that hold for each.
 fn other_processes(facts: &Facts) -> Finding {
-    const SUBJECT: &str = "processes";
-    let setting = match facts.ptrace_scope {
-        Some(scope) => format!("ptrace_scope = {scope}"),
+    let us = &facts.us;
+    let setting = match us.ptrace_scope {
+        Some(scope) => format!("kernel.yama.ptrace_scope = {scope}"),
         None => "no Yama".to_owned(),
     };
-    let all = facts.capabilities.has(Capability::SysPtrace);
-    match facts.ptrace_scope {
-        Some(3) => {
-            let text = format!("nobody's memory can be read ({setting})");
-            finding(State::Bad, SUBJECT, text)
-        }
-        _ if all => finding(
-            State::Good,
-            SUBJECT,
-            format!("every user's can be read ({setting})"),
+    let may = |process: Process| rules::tracing(us, &process, Access::Read);
+    let (state, text) = match (
+        may(Process::of_other_user(us)),
+        may(Process::of_same_user(us)),
+        may(Process::started_by(us)),
+    ) {
+        (Ok(()), _, _) => (State::Good, format!("every user's can be read ({setting})")),
+        (Err(Obstacle::FileMode { .. }), Ok(()), _) => (
+            State::Limited,
+            "only this user's own can be read: others' take CAP_DAC_READ_SEARCH, too".to_owned(),
         ),
-        Some(1) => {
-            let text = format!(
-                "only what nodetap starts can be read: nodetap record -- node app.js ({setting})"
-            );
-            finding(State::Limited, SUBJECT, text)
-        }
-        Some(2) => {
-            let text = format!("reading any needs CAP_SYS_PTRACE ({setting})");
-            finding(State::Bad, SUBJECT, text)
-        }
-        _ => {
-            let text = format!("only this user's own can be read ({setting})");
-            finding(State::Limited, SUBJECT, text)
-        }
-    }
+        (_, Ok(()), _) => (
+            State::Limited,
+            format!("only this user's own can be read ({setting})"),
+        ),
+        (_, Err(obstacle), Ok(())) => (
+            State::Limited,
+            format!("only what nodetap starts can be read (record -- COMMAND): {obstacle}"),
+        ),
+        (_, _, Err(obstacle)) => (State::Bad, format!("none can be read: {obstacle}")),
+    };
+    finding(state, "processes", text)
 }
 
 fn kernel_addresses(facts: &Facts) -> Finding {
-    let setting = shown("kptr_restrict", facts.kptr_restrict);
+    let setting = shown("kptr_restrict", facts.us.kptr_restrict);
     if kernel_names(facts) {
         finding(State::Good, "kernel names", format!("shown ({setting})"))
     } else {
@@ -201,17 +235,17 @@ fn kernel_addresses(facts: &Facts) -> Finding {
 
 /// Whether `/proc/kallsyms` shows addresses (`kallsyms_show_value` in the kernel).
 fn kernel_names(facts: &Facts) -> bool {
-    let privileged = facts.first_user_namespace && facts.capabilities.has(Capability::Syslog);
-    match facts.kptr_restrict {
+    let privileged = facts.us.first_user_namespace && facts.us.capabilities.has(Capability::Syslog);
+    match facts.us.kptr_restrict {
         None => true,
-        Some(0) => privileged || facts.perf_event_paranoid.is_some_and(|level| level <= 1),
+        Some(0) => privileged || facts.us.perf_event_paranoid.is_some_and(|level| level <= 1),
         Some(1) => privileged,
         Some(_) => false,
     }
 }
 
 fn lockdown(facts: &Facts) -> Finding {
-    match facts.lockdown.as_deref() {
+    match facts.us.lockdown.as_deref() {
         None => finding(State::Good, "lockdown", "off"),
         Some("integrity") => finding(State::Good, "lockdown", "integrity; not in the way"),
         Some(mode) => {
@@ -222,31 +256,37 @@ fn lockdown(facts: &Facts) -> Finding {
 }
 
 fn seccomp(facts: &Facts) -> Finding {
-    match (facts.seccomp, &facts.ebpf) {
-        (false, _) => finding(State::Good, "seccomp", "off"),
-        (true, Ok(())) => finding(State::Good, "seccomp", "on; lets the sampler load"),
-        (true, Err(_)) => finding(State::Limited, "seccomp", "on; may keep the sampler out"),
+    const SUBJECT: &str = "seccomp";
+    match &facts.us.filtered[..] {
+        _ if !facts.us.seccomp => finding(State::Good, SUBJECT, "off"),
+        [] => finding(State::Good, SUBJECT, "on; not in the way"),
+        calls => {
+            let calls: Vec<String> = calls.iter().map(ToString::to_string).collect();
+            let text = format!("on; forbids {}", calls.join(" and "));
+            finding(State::Bad, SUBJECT, text)
+        }
     }
 }
 
 fn capabilities(facts: &Facts) -> Finding {
-    const KNOWN: [(Capability, &str); 5] = [
-        (Capability::Bpf, "CAP_BPF"),
-        (Capability::Perfmon, "CAP_PERFMON"),
-        (Capability::SysPtrace, "CAP_SYS_PTRACE"),
-        (Capability::SysAdmin, "CAP_SYS_ADMIN"),
-        (Capability::Syslog, "CAP_SYSLOG"),
+    const KNOWN: [Capability; 6] = [
+        Capability::Bpf,
+        Capability::Perfmon,
+        Capability::SysPtrace,
+        Capability::DacReadSearch,
+        Capability::SysAdmin,
+        Capability::Syslog,
     ];
-    let held: Vec<&str> = KNOWN
+    let held: Vec<String> = KNOWN
         .iter()
-        .filter(|(capability, _)| facts.capabilities.has(*capability))
-        .map(|(_, name)| *name)
+        .filter(|capability| facts.us.capabilities.has(**capability))
+        .map(|capability| format!("CAP_{}", capability.name()))
         .collect();
     let mut text = match held.is_empty() {
         true => "none of those that matter".to_owned(),
         false => held.join(", "),
     };
-    let state = if facts.first_user_namespace {
+    let state = if facts.us.first_user_namespace {
         State::Neutral
     } else {
         text.push_str("; in a user namespace, where they do not count for BPF");
@@ -256,14 +296,14 @@ fn capabilities(facts: &Facts) -> Finding {
 }
 
 fn namespace(facts: &Facts) -> Finding {
-    let inside = match facts.container {
+    let inside = match facts.us.container {
         Some(Container::Docker) => "; in a Docker container",
         Some(Container::Podman) => "; in a Podman container",
         Some(Container::Kubernetes) => "; in a Kubernetes pod",
         Some(Container::Other) => "; in a container",
         None => "",
     };
-    if facts.first_pid_namespace {
+    if facts.us.first_pid_namespace {
         let text = format!("the machine's{inside}");
         finding(State::Neutral, "PID namespace", text)
     } else {
@@ -272,94 +312,38 @@ fn namespace(facts: &Facts) -> Finding {
     }
 }
 
-/// Whether the capability to load BPF programs is held where it counts.
-fn has_bpf(facts: &Facts) -> bool {
-    facts.first_user_namespace && facts.capabilities.bpf()
-}
-
-/// Whether the capability to open performance events is held where it counts.
-fn has_perfmon(facts: &Facts) -> bool {
-    facts.first_user_namespace && facts.capabilities.perfmon()
-}
-
-/// Why no sampler can be used: the first thing in the way.
-fn why_not(facts: &Facts, refusal: &Refusal) -> String {
+/// Why there is no eBPF.
+fn why_not(facts: &Facts, refusal: &Advice) -> String {
     if kernel_is_old(facts) {
-        return "the kernel is too old".to_owned();
-    }
-    if !facts.btf {
-        return "the kernel has no type information (BTF)".to_owned();
-    }
-    match (has_bpf(facts), has_perfmon(facts)) {
-        (false, false) => "CAP_BPF and CAP_PERFMON are missing".to_owned(),
-        (false, true) => "CAP_BPF is missing".to_owned(),
-        (true, false) => "CAP_PERFMON is missing".to_owned(),
-        (true, true) if facts.lockdown.as_deref() == Some("confidentiality") => {
-            "the kernel is locked down".to_owned()
-        }
-        (true, true) => refusal.reason.clone(),
+        "the kernel is too old".to_owned()
+    } else if !facts.us.btf {
+        "the kernel has no type information (BTF)".to_owned()
+    } else {
+        refusal.reason.clone()
     }
 }
 
 /// The one step that would help most.
 fn improvement(facts: &Facts) -> Option<String> {
-    let Err(refusal) = &facts.ebpf else {
-        return improvement_of_a_working_sampler(facts);
-    };
-    let locked = facts.lockdown.as_deref() == Some("confidentiality");
-    if kernel_is_old(facts) || !facts.btf || locked {
-        return None;
+    let us = &facts.us;
+    let help = |obstacle: Obstacle| remedy(&obstacle, us, Task::Attach);
+    // Nobody may: that comes before all else.
+    if let Err(obstacle) = is_anything_readable(facts) {
+        return help(obstacle);
     }
-    if !has_bpf(facts) || !has_perfmon(facts) {
-        return Some(more_capabilities(facts));
+    if let Err(refusal) = &facts.ebpf {
+        // No command makes a kernel newer.
+        let possible = !kernel_is_old(facts) && us.btf;
+        return refusal.hint.clone().filter(|_| possible);
     }
-    if facts.seccomp
-        && let Some(Container::Docker | Container::Podman) = facts.container
-    {
-        let engine = engine(facts);
-        return Some(format!("{engine} run --security-opt seccomp=unconfined …"));
-    }
-    refusal.hint.clone()
-}
-
-fn improvement_of_a_working_sampler(facts: &Facts) -> Option<String> {
-    if !facts.capabilities.has(Capability::SysPtrace) && facts.ptrace_scope != Some(3) {
-        return Some(more_capabilities(facts));
+    if let Err(obstacle) = rules::tracing(us, &Process::of_other_user(us), Access::Read) {
+        return help(obstacle);
     }
     // The sysctl can be written by root only, from outside of containers.
-    if facts.kptr_restrict.is_some_and(|level| level > 1) && facts.container.is_none() {
+    if us.kptr_restrict.is_some_and(|level| level > 1) && us.container.is_none() {
         return Some("sudo sysctl kernel.kptr_restrict=1".to_owned());
     }
     None
-}
-
-/// How a process like this one gets the capabilities to record everything.
-fn more_capabilities(facts: &Facts) -> String {
-    const FLAGS: &str = "--cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE …";
-    match facts.container {
-        Some(Container::Docker | Container::Podman) => {
-            // What is added reaches root only.
-            let user = if facts.uid == 0 { "" } else { "--user root " };
-            format!("{} run {user}{FLAGS}", engine(facts))
-        }
-        Some(Container::Kubernetes) => {
-            "kubectl debug -it POD --target CONTAINER --image IMAGE --profile sysadmin".to_owned()
-        }
-        _ if facts.uid == 0 || facts.no_new_privs || !facts.first_user_namespace => {
-            "run it outside of this sandbox, as root".to_owned()
-        }
-        _ => format!(
-            "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep '{}'",
-            facts.executable.display()
-        ),
-    }
-}
-
-fn engine(facts: &Facts) -> &'static str {
-    match facts.container {
-        Some(Container::Podman) => "podman",
-        _ => "docker",
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `nodetap doctor`: what this machine and user allow.
 
 mod diagnose;
-mod facts;
 
 use std::io::{self, Write};
 
@@ -9,10 +8,12 @@ use clap::Args;
 use nodetap_sampler::ebpf::EbpfSampler;
 use nodetap_sampler::ptrace;
 
-use crate::failure::{Failure, Result, reason};
+use crate::failure::{Failure, Result};
+use crate::permissions;
+use crate::permissions::observer::Observer;
+use crate::permissions::remedy::Task;
 use crate::terminal::{Style, colours, one_line};
-use diagnose::{Report, State, diagnose};
-use facts::{Facts, Refusal};
+use diagnose::{Facts, Report, State, diagnose};
 
 /// Tell what this machine and user allow.
 ///
@@ -25,15 +26,11 @@ pub struct Arguments {}
 
 /// Tells it; fails (without more words) where nothing could be recorded.
 pub fn run(_: &Arguments) -> Result<()> {
-    let ebpf = EbpfSampler::probe().map_err(|error| Refusal {
-        reason: error.to_string(),
-        hint: error.hint(),
-    });
-    let ptrace = ptrace::probe().map_err(|error| Refusal {
-        reason: reason(&error),
-        hint: None,
-    });
-    let report = diagnose(&Facts::gather(ebpf, ptrace));
+    let us = Observer::gather();
+    let ebpf = EbpfSampler::probe();
+    let ebpf = ebpf.map_err(|error| permissions::advice_of_ebpf(&error, &us, Task::Attach));
+    let ptrace = ptrace::probe().map_err(|error| permissions::advice_of_start(&error, &us));
+    let report = diagnose(&Facts { us, ebpf, ptrace });
     let stdout = io::stdout();
     let text = render(&report, colours(&stdout));
     stdout

@@ -1,16 +1,22 @@
-//! What this machine and this process are, read from the kernel.
+//! Who looks: what this machine and nodetap's own process are, read from the kernel.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nodetap_sampler::sandbox::Call;
+
 /// The capabilities that matter to us, by their number in
 /// `include/uapi/linux/capability.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
+    /// Open files whatever their modes say.
+    DacOverride = 1,
+    /// The same for reading alone.
+    DacReadSearch = 2,
     /// Look into other users' processes.
     SysPtrace = 19,
-    /// Nearly everything, the next two included.
+    /// Nearly everything, the last two included.
     SysAdmin = 21,
     /// See kernel addresses.
     Syslog = 34,
@@ -20,7 +26,22 @@ pub enum Capability {
     Bpf = 39,
 }
 
-/// A process's effective capabilities.
+impl Capability {
+    /// As Docker and Kubernetes call it: `SYS_PTRACE`; all others put `CAP_` before it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Capability::DacOverride => "DAC_OVERRIDE",
+            Capability::DacReadSearch => "DAC_READ_SEARCH",
+            Capability::SysPtrace => "SYS_PTRACE",
+            Capability::SysAdmin => "SYS_ADMIN",
+            Capability::Syslog => "SYSLOG",
+            Capability::Perfmon => "PERFMON",
+            Capability::Bpf => "BPF",
+        }
+    }
+}
+
+/// A set of capabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(pub u64);
 
@@ -39,6 +60,11 @@ impl Capabilities {
     pub fn perfmon(self) -> bool {
         self.has(Capability::Perfmon) || self.has(Capability::SysAdmin)
     }
+
+    /// Whether all of `others` are among them.
+    pub fn include(self, others: Capabilities) -> bool {
+        others.0 & !self.0 == 0
+    }
 }
 
 /// What runs this process apart from the rest of the machine.
@@ -56,19 +82,25 @@ pub enum Container {
 
 /// What was found. Absent: this kernel does not have the setting, or hides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct Observer {
     /// `uname -r`
     pub kernel: String,
     /// Whether the kernel tells its types.
     pub btf: bool,
     /// The effective user id.
     pub uid: u32,
+    /// The effective group id.
+    pub gid: u32,
     /// The effective capabilities.
     pub capabilities: Capabilities,
+    /// Those that root can get here.
+    pub bounding: Capabilities,
     /// Whether this process can never gain capabilities.
     pub no_new_privs: bool,
     /// Whether a seccomp filter looks at its system calls.
     pub seccomp: bool,
+    /// The calls that are refused whatever they ask for.
+    pub filtered: Vec<Call>,
     /// `kernel.unprivileged_bpf_disabled`
     pub unprivileged_bpf_disabled: Option<i32>,
     /// `kernel.perf_event_paranoid`
@@ -79,6 +111,8 @@ pub struct Facts {
     pub ptrace_scope: Option<i32>,
     /// `integrity` or `confidentiality`, where the kernel is locked down.
     pub lockdown: Option<String>,
+    /// What AppArmor or SELinux have this process confined as.
+    pub confined: Option<String>,
     /// Whether the PID namespace is the machine's first, which has every process.
     pub first_pid_namespace: bool,
     /// Whether the user namespace is the machine's first, whose capabilities
@@ -88,43 +122,33 @@ pub struct Facts {
     pub container: Option<Container>,
     /// The path of nodetap's own executable.
     pub executable: PathBuf,
-    /// What came of loading the sampler: nothing, or why it failed, and what
-    /// the sampler itself proposes.
-    pub ebpf: Result<(), Refusal>,
-    /// What came of tracing a process that was started for it.
-    pub ptrace: Result<(), Refusal>,
 }
 
-/// Why the sampler could not be loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// One clause.
-    pub reason: String,
-    /// What may help.
-    pub hint: Option<String>,
-}
-
-impl Facts {
-    /// Reads them all; `ebpf` is what came of loading the sampler, `ptrace` what came
-    /// of tracing a process.
-    pub fn gather(ebpf: Result<(), Refusal>, ptrace: Result<(), Refusal>) -> Facts {
+impl Observer {
+    /// Reads them all.
+    pub fn gather() -> Observer {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name| status_field(&status, name);
         let number = |name| field(name).and_then(|value| value.parse::<u32>().ok());
-        Facts {
+        // Real, effective, saved, of the file system.
+        let id = |name| field(name).and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
+        let capabilities = |name| {
+            let mask = field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok());
+            Capabilities(mask.unwrap_or(0))
+        };
+        let seccomp = number("Seccomp").is_some_and(|mode| mode != 0);
+        let mut filtered = Call::ALL.to_vec();
+        filtered.retain(|call| seccomp && call.is_filtered());
+        Observer {
             kernel: setting("osrelease").unwrap_or_else(|| "unknown".to_owned()),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-            // Uid: real, effective, saved, file system.
-            uid: field("Uid")
-                .and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok())
-                .unwrap_or(u32::MAX),
-            capabilities: Capabilities(
-                field("CapEff")
-                    .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-                    .unwrap_or(0),
-            ),
+            uid: id("Uid").unwrap_or(u32::MAX),
+            gid: id("Gid").unwrap_or(u32::MAX),
+            capabilities: capabilities("CapEff"),
+            bounding: capabilities("CapBnd"),
             no_new_privs: number("NoNewPrivs") == Some(1),
-            seccomp: number("Seccomp").is_some_and(|mode| mode != 0),
+            seccomp,
+            filtered,
             unprivileged_bpf_disabled: number_setting("unprivileged_bpf_disabled"),
             perf_event_paranoid: number_setting("perf_event_paranoid"),
             kptr_restrict: number_setting("kptr_restrict"),
@@ -133,20 +157,17 @@ impl Facts {
                 .ok()
                 .and_then(|choices| chosen(&choices))
                 .filter(|mode| mode != "none"),
-            // PROC_PID_INIT_INO and PROC_USER_INIT_INO of the kernel's
-            // include/linux/proc_ns.h.
-            first_pid_namespace: namespace("pid") == Some(0xEFFF_FFFC),
-            first_user_namespace: namespace("user") == Some(0xEFFF_FFFD),
+            confined: confined(),
+            first_pid_namespace: is_first_namespace("pid"),
+            first_user_namespace: is_first_namespace("user"),
             container: container(),
             executable: std::env::current_exe().unwrap_or_else(|_| "nodetap".into()),
-            ebpf,
-            ptrace,
         }
     }
 }
 
 /// The value of `NAME:` in `/proc/PID/status`.
-fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| {
         let (field, value) = line.split_once(':')?;
         (field == name).then(|| value.trim())
@@ -170,23 +191,46 @@ fn chosen(choices: &str) -> Option<String> {
     })
 }
 
-fn namespace(name: &str) -> Option<u64> {
-    let namespace = fs::metadata(format!("/proc/self/ns/{name}")).ok()?;
-    Some(namespace.ino())
+/// Whether we are in the namespace that this kernel began with; these have the same
+/// numbers everywhere (`include/linux/proc_ns.h`).
+fn is_first_namespace(name: &str) -> bool {
+    let number = match name {
+        "ipc" => 0xEFFF_FFFF,
+        "uts" => 0xEFFF_FFFE,
+        "user" => 0xEFFF_FFFD,
+        "pid" => 0xEFFF_FFFC,
+        _ => return false,
+    };
+    let namespace = fs::metadata(format!("/proc/self/ns/{name}"));
+    namespace.is_ok_and(|namespace| namespace.ino() == number)
 }
 
-/// What tells a container: the files and variables that its makers leave.
+/// What tells a container: the files and variables that its makers leave. (What has
+/// the machine's own namespaces is none, though it may be made of a container's files.)
 fn container() -> Option<Container> {
+    if ["pid", "uts", "ipc"].into_iter().all(is_first_namespace) {
+        return None;
+    }
     let variable = std::env::var("container").unwrap_or_default();
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+        || Path::new("/var/run/secrets/kubernetes.io").exists()
+    {
         Some(Container::Kubernetes)
-    } else if Path::new("/.dockerenv").exists() {
-        Some(Container::Docker)
     } else if variable == "podman" || Path::new("/run/.containerenv").exists() {
         Some(Container::Podman)
+    } else if Path::new("/.dockerenv").exists() {
+        Some(Container::Docker)
     } else {
         (!variable.is_empty()).then_some(Container::Other)
     }
+}
+
+/// AppArmor's profile or SELinux's context, where it is one that forbids things.
+fn confined() -> Option<String> {
+    let label = fs::read_to_string("/proc/self/attr/current").ok()?;
+    let label = label.trim_matches(['\0', '\n']);
+    let free = label.is_empty() || label == "unconfined" || label.contains("unconfined_t");
+    (!free).then(|| label.to_owned())
 }
 
 #[cfg(test)]
@@ -213,7 +257,7 @@ mod tests {
 
     #[test]
     fn admin_includes_bpf_and_perfmon() {
-        let admin = Capabilities(1 << 21);
+        let admin = Capabilities(1 << Capability::SysAdmin as u32);
         assert!(admin.bpf() && admin.perfmon() && !admin.has(Capability::SysPtrace));
         assert!(!Capabilities(1 << 38).bpf());
     }
