@@ -10,11 +10,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use nodetap_v8::Memory;
-use procfs::process::{MMPermissions, MMapPath, MemoryMaps, Process};
+use procfs::FromBufRead;
+use procfs::process::{MMPermissions, MMapPath, MemoryMaps};
 use rustc_hash::FxHashSet;
 
 use crate::builtin_table;
 use crate::image::{Image, Segment};
+use crate::source::Source;
 
 /// Where the builtins are in a process, and what they are called.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +35,8 @@ pub struct Builtins {
 /// Where builtins are mapped besides.
 #[derive(Clone, Debug, Default)]
 struct Copies {
-    pid: u32,
+    /// Whose mappings these are.
+    source: Option<Source>,
     /// The file that they are in, as the process sees it.
     binary: PathBuf,
     /// The ranges, and what to take from an address in one to get the linked
@@ -72,12 +75,12 @@ impl Builtins {
         }
     }
 
-    /// Looks through the mappings of process `pid` for further copies of what
-    /// is in `binary`.
-    pub(crate) fn find_copies(&mut self, pid: u32, maps: &MemoryMaps, binary: &Path) {
+    /// Looks through the mappings of a process for further copies of what is in
+    /// `binary`.
+    pub(crate) fn find_copies(&mut self, source: &Source, maps: &MemoryMaps, binary: &Path) {
         let found = self.copies_in(maps, binary);
         *self.copies.get_mut() = Copies {
-            pid,
+            source: Some(source.clone()),
             binary: binary.to_owned(),
             found,
             looked_for: FxHashSet::default(),
@@ -98,9 +101,12 @@ impl Builtins {
     /// Looks again for copies.
     pub fn look_again(&self) {
         let mut copies = self.copies.borrow_mut();
-        let maps = Process::new(copies.pid as i32).and_then(|process| process.maps());
+        let text = copies.source.as_ref().map(Source::mappings);
+        let maps = text.map(|text| MemoryMaps::from_buf_read(&*text.unwrap_or_default()));
         // A process that has ended maps nothing new.
-        if let Ok(maps) = maps {
+        if let Some(Ok(maps)) = maps
+            && !maps.0.is_empty()
+        {
             copies.found = self.copies_in(&maps, &copies.binary);
         }
     }

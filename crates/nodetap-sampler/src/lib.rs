@@ -4,11 +4,13 @@
 //! inside the kernel, at the moment of the tick, while the thread stands still.
 //! [`ptrace`] does what can be done without the kernel's help: it stops the
 //! threads that run, and all threads once. [`sampler::Sampler`] is either.
+//! [`core`] has the stacks of a process that left a core file.
 //! What comes out is [`raw::RawSample`] or, without a copy,
 //! [`raw::RawSampleRef`]; naming its frames is another crate's work.
 
 mod builtin_table;
 pub mod builtins;
+pub mod core;
 pub mod discover;
 pub mod ebpf;
 pub mod image;
@@ -18,5 +20,6 @@ pub mod ptrace;
 pub mod raw;
 pub mod sampler;
 pub mod sandbox;
+pub mod source;
 mod stripped;
 pub mod target;

@@ -1,19 +1,26 @@
-//! The memory of a live process.
+//! The memory of a process, alive or in a core file.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use nodetap_v8::{Memory, Unreadable};
 
+use crate::core::Core;
+
 /// The address space that a process had when this was opened.
 ///
-/// It goes through `/proc/PID/mem`, whose open file stays with that address
-/// space: after the process ends, or execs another program, every read fails
-/// instead of reading something else.
+/// That of a live process goes through `/proc/PID/mem`, whose open file stays with
+/// that address space: after the process ends, or execs another program, every read
+/// fails instead of reading something else.
 #[derive(Debug)]
-pub struct ProcessMemory {
-    file: File,
+pub struct ProcessMemory(Place);
+
+#[derive(Debug)]
+enum Place {
+    Alive(File),
+    Core(Arc<Core>),
 }
 
 impl ProcessMemory {
@@ -24,7 +31,12 @@ impl ProcessMemory {
     /// `NotFound` where there is none.
     pub fn open(pid: u32) -> io::Result<ProcessMemory> {
         let file = File::open(format!("/proc/{pid}/mem"))?;
-        Ok(ProcessMemory { file })
+        Ok(ProcessMemory(Place::Alive(file)))
+    }
+
+    /// What a core file has of it.
+    pub(crate) fn of_core(core: Arc<Core>) -> ProcessMemory {
+        ProcessMemory(Place::Core(core))
     }
 
     /// The same address space once more, for another thread of ours.
@@ -32,16 +44,21 @@ impl ProcessMemory {
     /// # Errors
     /// Where we have too many files open.
     pub fn try_clone(&self) -> io::Result<ProcessMemory> {
-        let file = self.file.try_clone()?;
-        Ok(ProcessMemory { file })
+        Ok(ProcessMemory(match &self.0 {
+            Place::Alive(file) => Place::Alive(file.try_clone()?),
+            Place::Core(core) => Place::Core(core.clone()),
+        }))
     }
 }
 
 impl Memory for ProcessMemory {
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
-        self.file
-            .read_exact_at(buffer, address)
-            .map_err(|_| Unreadable { address })
+        match &self.0 {
+            Place::Alive(file) => file
+                .read_exact_at(buffer, address)
+                .map_err(|_| Unreadable { address }),
+            Place::Core(core) => core.read(address, buffer),
+        }
     }
 }
 

@@ -3,16 +3,21 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::layout::UnknownLayout;
 use nodetap_v8::{Layout, Memory};
+use procfs::FromBufRead;
+use procfs::process::{MMapPath, MemoryMaps};
 use tracing::debug;
 
 use crate::builtins::Builtins;
+use crate::core::Core;
 use crate::ebpf::shared::ProcessConfig;
 use crate::image::{Image, ImageError, Images};
 use crate::memory::ProcessMemory;
+use crate::source::Source;
 
 /// A range of addresses, end exclusive.
 pub type Addresses = std::ops::Range<u64>;
@@ -25,6 +30,8 @@ const FIRST_IN_BINARY: nodetap_v8::Version = nodetap_v8::Version::new(7, 0);
 pub struct Target {
     /// Process id.
     pub pid: u32,
+    /// Where it is looked at.
+    pub source: Source,
     /// Its command line.
     pub command: Vec<String>,
     /// `v24.21.0`, where it can be told.
@@ -161,16 +168,36 @@ impl Target {
         })
     }
 
-    fn find(pid: u32, images: &mut Images) -> Result<Target, TargetError> {
-        let command = command_line(pid)?;
-        let io_error = |source| TargetError::io(pid, &command, source);
-        let maps = procfs::process::Process::new(pid as i32)
-            .and_then(|process| process.maps())
-            .map_err(|error| io_error(to_io(error)))?;
-        // `/proc/PID/mem` is the last word on whether we may.
-        let memory = ProcessMemory::open(pid).map_err(io_error)?;
+    /// Looks at the process that left a core file, and finds out all that naming its
+    /// stacks needs.
+    ///
+    /// # Errors
+    /// As with [`attach`](Self::attach).
+    pub fn of_core(core: &Arc<Core>) -> Result<Target, TargetError> {
+        let source = Source::Core(core.clone());
+        Target::find_in(&source, core.command().to_vec(), &mut Images::default())
+    }
 
-        for (index, path) in modules_that_may_hold_v8(pid, &maps).into_iter().enumerate() {
+    fn find(pid: u32, images: &mut Images) -> Result<Target, TargetError> {
+        Target::find_in(&Source::Alive(pid), command_line(pid)?, images)
+    }
+
+    fn find_in(
+        source: &Source,
+        command: Vec<String>,
+        images: &mut Images,
+    ) -> Result<Target, TargetError> {
+        let pid = source.pid();
+        let io_error = |error| TargetError::io(pid, &command, error);
+        let maps = source.mappings().map_err(io_error)?;
+        let maps = MemoryMaps::from_buf_read(&*maps).map_err(|error| io_error(to_io(error)))?;
+        // `/proc/PID/mem` is the last word on whether we may.
+        let memory = source.memory().map_err(io_error)?;
+
+        for (index, path) in modules_that_may_hold_v8(source, &maps)
+            .into_iter()
+            .enumerate()
+        {
             let image = match images.open(&path.open_as) {
                 Ok(image) => image,
                 // Another library need not be one that we can read.
@@ -189,20 +216,21 @@ impl Target {
             if image.metadata.is_empty() {
                 continue;
             }
-            let mut target = Target::with_image(pid, command, memory, image, &path)?;
-            target.builtins.find_copies(pid, &maps, &path.mapped_as);
+            let mut target = Target::with_image(source, command, memory, image, &path)?;
+            target.builtins.find_copies(source, &maps, &path.mapped_as);
             return Ok(target);
         }
         Err(TargetError::NotNode { pid, command })
     }
 
     fn with_image(
-        pid: u32,
+        source: &Source,
         command: Vec<String>,
         memory: ProcessMemory,
         mut image: Image,
         module: &Module,
     ) -> Result<Target, TargetError> {
+        let pid = source.pid();
         let bias = module.start.wrapping_sub(image.first_address);
         let unknown = |source| TargetError::UnknownV8 { pid, source };
         let missing = |what: &str| {
@@ -230,6 +258,7 @@ impl Target {
         let node_metadata = image.node_metadata.map(|it| it.wrapping_add(bias));
         Ok(Target {
             pid,
+            source: source.clone(),
             command,
             node_version: node_version(&memory, node_metadata)
                 .or_else(|| image.node_version.clone()),
@@ -323,53 +352,53 @@ struct Module {
 }
 
 /// The executable, then the shared libraries that could be Node's.
-fn modules_that_may_hold_v8(pid: u32, maps: &procfs::process::MemoryMaps) -> Vec<Module> {
-    let executable = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let mut modules = Vec::new();
+fn modules_that_may_hold_v8(source: &Source, maps: &MemoryMaps) -> Vec<Module> {
+    let executable = source.executable();
+    let mut modules: Vec<Module> = Vec::new();
     for map in maps {
-        let procfs::process::MMapPath::Path(path) = &map.pathname else {
+        let MMapPath::Path(path) = &map.pathname else {
             continue;
         };
         if map.offset != 0 {
             continue;
         }
         let (start, end) = map.address;
-        if Some(path) == executable.as_ref() {
-            // The first mapping of the file; later ones of offset 0 are none
-            // of the loader's.
-            if !modules
-                .iter()
-                .any(|module: &Module| module.mapped_as == *path)
-            {
-                modules.insert(
-                    0,
-                    Module {
-                        mapped_as: path.clone(),
-                        open_as: format!("/proc/{pid}/exe").into(),
-                        start,
-                    },
-                );
+        let is_executable = Some(path) == executable.as_ref();
+        // The first mapping of the file; later ones of offset 0 are none of the
+        // loader's.
+        let is_known = || modules.iter().any(|module| module.mapped_as == *path);
+        if is_executable && is_known() || !is_executable && !is_node_library(path) {
+            continue;
+        }
+        let open_as = match source {
+            Source::Alive(pid) if is_executable => format!("/proc/{pid}/exe").into(),
+            Source::Alive(pid) => {
+                let map_file = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
+                match fs::File::open(&map_file) {
+                    Ok(_) => map_file,
+                    Err(_) => source.in_root(path),
+                }
             }
-        } else if is_node_library(path) {
-            let map_file = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
-            let open_as = if fs::File::open(&map_file).is_ok() {
-                map_file
-            } else {
-                let inside = path.strip_prefix("/").unwrap_or(path);
-                Path::new(&format!("/proc/{pid}/root")).join(inside)
-            };
-            modules.push(Module {
-                mapped_as: path.clone(),
-                open_as,
-                start,
-            });
+            Source::Core(core) => match core.file_at(start) {
+                Some(path) => path.to_owned(),
+                None => continue,
+            },
+        };
+        let module = Module {
+            mapped_as: path.clone(),
+            open_as,
+            start,
+        };
+        match is_executable {
+            true => modules.insert(0, module),
+            false => modules.push(module),
         }
     }
     modules
 }
 
 /// `libnode.so.108`, `libv8.so`: what distributions put V8 in.
-fn is_node_library(path: &Path) -> bool {
+pub fn is_node_library(path: &Path) -> bool {
     path.file_name()
         .and_then(|name| name.to_str())
         .is_some_and(|name| name.starts_with("libnode") || name.starts_with("libv8"))

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pid = *numbers.first().ok_or("usage: native_cost PID [COUNT]")?;
     let count = u64::from(numbers.get(1).copied().unwrap_or(2000).max(1));
 
-    let maps = Maps::read(pid)?;
+    let maps = Maps::read(&pid.into())?;
     let code: Vec<_> = maps.files().collect();
     let bytes: u64 = code.iter().map(|mapping| mapping.end - mapping.start).sum();
     let step = (bytes / count).max(1) as usize;

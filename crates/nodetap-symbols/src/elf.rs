@@ -398,7 +398,7 @@ mod tests {
         })
         .unwrap();
         // As linked: where it is, less where the program was loaded.
-        let base = crate::maps::Maps::read(std::process::id())
+        let base = crate::maps::Maps::read(&std::process::id().into())
             .unwrap()
             .find(landmark as fn(u64) -> u64 as usize as u64)
             .map(|mapping| (mapping.start, mapping.offset))
@@ -425,7 +425,7 @@ mod tests {
     /// Every cut and a great many changed bytes of a real file: never a panic.
     #[test]
     fn a_damaged_file_gives_errors_or_nothing() {
-        let whole = crate::module::vdso_of(std::process::id()).unwrap();
+        let whole = crate::module::vdso_of(&std::process::id().into()).unwrap();
         for length in (0..whole.len()).step_by(97) {
             if let Ok(symbols) = ElfSymbols::read(Source::Bytes(whole[..length].to_vec()), |_| None)
             {

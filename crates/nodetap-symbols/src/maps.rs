@@ -1,10 +1,11 @@
 //! What a process has mapped where it executes: `/proc/PID/maps`.
 
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nodetap_sampler::source::Source;
 
 /// What is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,12 +66,12 @@ impl Mapping {
 pub struct Maps(Vec<Mapping>);
 
 impl Maps {
-    /// Reads the mappings of process `pid`.
+    /// Reads the mappings of a process.
     ///
     /// # Errors
-    /// Those of reading `/proc/PID/maps`.
-    pub fn read(pid: u32) -> io::Result<Self> {
-        Ok(Self::parse(&fs::read(format!("/proc/{pid}/maps"))?))
+    /// Those of [`Source::mappings`].
+    pub fn read(source: &Source) -> io::Result<Self> {
+        Ok(Self::parse(&source.mappings()?))
     }
 
     fn parse(text: &[u8]) -> Self {
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn our_own_mappings_hold_our_own_code() {
-        let maps = Maps::read(std::process::id()).unwrap();
+        let maps = Maps::read(&std::process::id().into()).unwrap();
         let here = Maps::parse as fn(&[u8]) -> Maps as usize as u64;
         let mapping = maps.find(here).unwrap();
         let Content::File(file) = &mapping.content else {

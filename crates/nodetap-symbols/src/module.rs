@@ -1,11 +1,11 @@
 //! One mapped file of a process: opened through the process, and named.
 
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use nodetap_sampler::source::Source as Process;
+use nodetap_v8::Memory;
 use rustc_hash::FxHashMap;
 
 use crate::demangle::readable;
@@ -36,10 +36,10 @@ enum Symbols {
 }
 
 impl Module {
-    pub(crate) fn open(pid: u32, id: &FileId, range: (u64, u64)) -> Self {
-        let opened = open_mapped(pid, id, range);
+    pub(crate) fn open(process: &Process, id: &FileId, range: (u64, u64)) -> Self {
+        let opened = process.open(range, &id.path, id.inode);
         if opened.is_none() {
-            tracing::debug!(pid, path = %id.path.display(), "cannot open a mapped file");
+            tracing::debug!(pid = process.pid(), path = %id.path.display(), "cannot open a mapped file");
         }
         Self {
             path: id.path.to_string_lossy().into(),
@@ -49,8 +49,8 @@ impl Module {
         }
     }
 
-    pub(crate) fn vdso(pid: u32) -> Self {
-        let bytes = vdso_of(pid).or_else(|| vdso_of(std::process::id()));
+    pub(crate) fn vdso(process: &Process) -> Self {
+        let bytes = vdso_of(process).or_else(|| vdso_of(&std::process::id().into()));
         Self {
             path: "[vdso]".into(),
             unnamed: "(vdso)".into(),
@@ -59,9 +59,9 @@ impl Module {
         }
     }
 
-    /// The frame of the code at `offset` in the file, as process `pid` runs it.
-    pub(crate) fn frame(&mut self, pid: u32, offset: u64) -> NativeFrame {
-        let (address, symbol) = match self.symbols(pid) {
+    /// The frame of the code at `offset` in the file, as `process` runs it.
+    pub(crate) fn frame(&mut self, process: &Process, offset: u64) -> NativeFrame {
+        let (address, symbol) = match self.symbols(process) {
             Some(symbols) => match symbols.address_of(offset) {
                 Some(address) => (address, symbols.find(address)),
                 None => (offset, None),
@@ -92,11 +92,11 @@ impl Module {
         matches!(self.symbols, Symbols::Read(_))
     }
 
-    fn symbols(&mut self, pid: u32) -> Option<&ElfSymbols> {
+    fn symbols(&mut self, process: &Process) -> Option<&ElfSymbols> {
         if let Symbols::Unread(_) = &self.symbols
             && let Symbols::Unread(source) = std::mem::replace(&mut self.symbols, Symbols::None)
         {
-            match ElfSymbols::read(source, |id| open_debug_file(pid, id)) {
+            match ElfSymbols::read(source, |id| open_debug_file(process, id)) {
                 Ok(symbols) => self.symbols = Symbols::Read(symbols),
                 Err(error) => tracing::debug!(path = %self.path, %error, "no symbols"),
             }
@@ -121,41 +121,9 @@ fn name_of(symbol: &Symbol) -> (Arc<str>, bool) {
     }
 }
 
-/// Opens the file that process `pid` has mapped at `range`.
-fn open_mapped(pid: u32, id: &FileId, (start, end): (u64, u64)) -> Option<File> {
-    // The very file, whatever became of its name. Needs CAP_SYS_ADMIN or
-    // CAP_CHECKPOINT_RESTORE.
-    let mapped = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
-    // Of these two it must be made sure that they are the file that was mapped.
-    let executable = PathBuf::from(format!("/proc/{pid}/exe"));
-    let by_name = in_root(pid, &id.path);
-    [(mapped, false), (executable, true), (by_name, true)]
-        .into_iter()
-        .find_map(|(path, check)| {
-            // Nothing that acts on being opened.
-            let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-            if check && metadata.ino() != id.inode {
-                return None;
-            }
-            let file = File::open(&path).ok()?;
-            let opened = file.metadata().ok()?;
-            (opened.ino() == metadata.ino() && opened.dev() == metadata.dev()).then_some(file)
-        })
-}
-
-/// `path` as process `pid` sees it, in its mount namespace and root directory.
-fn in_root(pid: u32, path: &Path) -> PathBuf {
-    let mut inside = format!("/proc/{pid}/root").into_bytes();
-    if !path.as_os_str().as_bytes().starts_with(b"/") {
-        inside.push(b'/');
-    }
-    inside.extend_from_slice(path.as_os_str().as_bytes());
-    PathBuf::from(std::ffi::OsStr::from_bytes(&inside))
-}
-
 /// The file with the separate symbols of the file that has build id `id`, where a
 /// distribution's `-dbg` package puts it; the process's own file system first.
-fn open_debug_file(pid: u32, id: &[u8]) -> Option<File> {
+fn open_debug_file(process: &Process, id: &[u8]) -> Option<File> {
     let (first, rest) = id.split_first()?;
     if rest.is_empty() {
         return None;
@@ -163,7 +131,7 @@ fn open_debug_file(pid: u32, id: &[u8]) -> Option<File> {
     let rest: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
     let path = format!("/usr/lib/debug/.build-id/{first:02x}/{rest}.debug");
     let path = Path::new(&path);
-    [in_root(pid, path), path.to_owned()]
+    [process.in_root(path), path.to_owned()]
         .iter()
         .find_map(|path| {
             let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
@@ -171,9 +139,9 @@ fn open_debug_file(pid: u32, id: &[u8]) -> Option<File> {
         })
 }
 
-/// The vDSO as it stands in the memory of process `pid`.
-pub(crate) fn vdso_of(pid: u32) -> Option<Vec<u8>> {
-    let maps = Maps::read(pid).ok()?;
+/// The vDSO as it stands in the memory of a process.
+pub(crate) fn vdso_of(process: &Process) -> Option<Vec<u8>> {
+    let maps = Maps::read(process).ok()?;
     let mapping = maps
         .iter()
         .find(|mapping| mapping.content == Content::Vdso)?;
@@ -183,10 +151,8 @@ pub(crate) fn vdso_of(pid: u32) -> Option<Vec<u8>> {
         return None;
     }
     let mut bytes = vec![0; length];
-    File::open(format!("/proc/{pid}/mem"))
-        .ok()?
-        .read_exact_at(&mut bytes, mapping.start)
-        .ok()?;
+    let memory = process.memory().ok()?;
+    memory.read(mapping.start, &mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -210,14 +176,5 @@ mod tests {
             ("a::b@plt".into(), false)
         );
         assert_eq!(name_of(&symbol("uv_run", false)), ("uv_run".into(), false));
-    }
-
-    #[test]
-    fn paths_are_looked_up_in_the_processs_own_root() {
-        assert_eq!(
-            in_root(7, Path::new("/usr/bin/node")),
-            Path::new("/proc/7/root/usr/bin/node")
-        );
-        assert_eq!(in_root(7, Path::new("x")), Path::new("/proc/7/root/x"));
     }
 }

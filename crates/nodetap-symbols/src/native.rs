@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodetap_profile::{Frame, Kind};
+use nodetap_sampler::source::Source;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::maps::{Content, FileId, Mapping, Maps};
@@ -111,6 +112,7 @@ pub struct NativeNames {
 
 #[derive(Debug)]
 struct Process {
+    source: Source,
     maps: Maps,
     read: Instant,
     patience: Duration,
@@ -123,15 +125,18 @@ impl NativeNames {
         Self::default()
     }
 
-    /// Reads the mappings of process `pid` and opens its files. To be called again
+    /// Reads the mappings of a process and opens its files. To be called again
     /// when it has executed another program.
     ///
     /// # Errors
-    /// Those of reading `/proc/PID/maps`. Files that cannot be opened are no error:
+    /// Those of [`Source::mappings`]. Files that cannot be opened are no error:
     /// their functions have no names.
-    pub fn attach(&mut self, pid: u32) -> io::Result<()> {
+    pub fn attach(&mut self, source: impl Into<Source>) -> io::Result<()> {
+        let source = source.into();
+        let pid = source.pid();
         let process = Process {
-            maps: Maps::read(pid)?,
+            maps: Maps::read(&source)?,
+            source,
             read: Instant::now(),
             patience: PATIENCE[0],
             named: FxHashMap::default(),
@@ -199,7 +204,7 @@ impl NativeNames {
             process.read = Instant::now();
             process.patience = PATIENCE[1].min(process.patience * 2);
             // It may have ended: what was known of it still holds.
-            let maps = Maps::read(pid).ok()?;
+            let maps = Maps::read(&process.source).ok()?;
             if maps
                 .find(address)
                 .is_some_and(|mapping| mapping.content != Content::Anonymous)
@@ -219,6 +224,7 @@ impl NativeNames {
 
     fn look_up(&mut self, pid: u32, address: u64) -> Option<NativeFrame> {
         let mapping = self.mapping(pid, address)?.clone();
+        let source = &self.processes.get(&pid)?.source;
         let module = match &mapping.content {
             Content::Anonymous => return None,
             Content::Special(name) => {
@@ -231,13 +237,13 @@ impl NativeNames {
                 });
             }
             Content::File(id) => self.files.get_mut(id)?,
-            Content::Vdso => self.vdso.get_or_insert_with(|| Module::vdso(pid)),
+            Content::Vdso => self.vdso.get_or_insert_with(|| Module::vdso(source)),
         };
         let offset = match mapping.content {
             Content::Vdso => address - mapping.start,
             _ => mapping.offset_of(address),
         };
-        Some(module.frame(pid, offset))
+        Some(module.frame(source, offset))
     }
 
     /// Opens the files that process `pid` has mapped, those not opened yet.
@@ -251,7 +257,8 @@ impl NativeNames {
             };
             if !self.files.contains_key(id) {
                 let range = (mapping.start, mapping.end);
-                self.files.insert(id.clone(), Module::open(pid, id, range));
+                self.files
+                    .insert(id.clone(), Module::open(&process.source, id, range));
             }
         }
     }

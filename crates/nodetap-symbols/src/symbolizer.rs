@@ -1,6 +1,5 @@
 //! Raw samples in, a profile out.
 
-use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -77,11 +76,11 @@ impl Symbolizer {
     /// # Errors
     /// Where its mappings cannot be read.
     pub fn attach(&mut self, target: &Target) -> io::Result<()> {
-        self.native.attach(target.pid)?;
+        self.native.attach(target.source.clone())?;
         let names = ProcessNames {
             stacks: StackNames::new(),
             starts: Starts::new(),
-            main_name: thread_name(target.pid, target.pid),
+            main_name: target.source.thread_name(target.pid),
             threads: FxHashMap::default(),
         };
         self.processes.insert(target.pid, names);
@@ -168,7 +167,7 @@ impl Symbolizer {
         let main_name = &names.main_name;
         let thread = names.threads.entry(sample.tid).or_insert_with(|| {
             // A thread that is gone already has no name any more.
-            let name = thread_name(sample.pid, sample.tid);
+            let name = target.source.thread_name(sample.tid);
             let role = ThreadRole::new(sample.tid == sample.pid, &name, main_name);
             let id = profile.add_thread(Thread {
                 pid: sample.pid,
@@ -218,12 +217,6 @@ impl Symbolizer {
     pub fn kernel_names_are_hidden(&self) -> bool {
         self.kernel.are_hidden()
     }
-}
-
-/// The name that thread `tid` has, empty where it cannot be told.
-fn thread_name(pid: u32, tid: u32) -> String {
-    let name = fs::read(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
-    String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
 /// The native code of one process.

@@ -11,7 +11,7 @@
 //! calls them again.
 
 mod error;
-mod process;
+pub(crate) mod process;
 mod running;
 mod sampler;
 mod stack;
@@ -34,10 +34,11 @@ use crate::raw::RawSample;
 use crate::target::Target;
 use process::Process;
 use stop::Stopped;
+pub(crate) use sys::State;
 
 /// The most frames of a stack: more than the deepest recursion that Node.js
 /// allows without being asked for more.
-const MAX_FRAMES: u32 = 1 << 16;
+pub(crate) const MAX_FRAMES: u32 = 1 << 16;
 
 /// Every thread of a process at one moment.
 #[derive(Debug)]

@@ -14,11 +14,13 @@ use crate::builtins::Builtins;
 use crate::ebpf::ProcessConfig;
 use crate::memory::ProcessMemory;
 use crate::raw::RawSample;
+use crate::source::Source;
 use crate::target::Target;
 
 /// One process, for the thread that traces it.
-pub(super) struct Process {
+pub(crate) struct Process {
     pub pid: u32,
+    source: Source,
     /// Where the code of its V8 starts.
     code_start: u64,
     memory: ProcessMemory,
@@ -39,7 +41,8 @@ impl Process {
         Ok(Process {
             pid: target.pid,
             code_start: target.code.start,
-            native: NativeUnwinder::of(target.pid, &memory),
+            native: NativeUnwinder::of(&target.source, &memory),
+            source: target.source.clone(),
             memory,
             config: target.config(max_depth),
             builtins: target.builtins.clone(),
@@ -82,7 +85,7 @@ impl Process {
         if !self.native.met_new_code() {
             return;
         }
-        self.native.look_again(self.pid, &self.memory);
+        self.native.look_again(&self.source, &self.memory);
         self.builtins.look_again();
         self.builtin_places = self.builtins.places();
     }

@@ -10,7 +10,7 @@ use crate::raw::Registers;
 
 /// A stopped thread's registers, and where it was stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// In user mode.
     pub registers: Registers,
     /// Whether it was in a system call; it goes on with it.

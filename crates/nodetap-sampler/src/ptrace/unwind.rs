@@ -5,9 +5,7 @@
 //! for exceptions (`.eh_frame`) tells for each instruction where the caller's
 //! registers are.
 
-use std::fs::{self, File};
 use std::ops::{Deref, Range};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
@@ -16,7 +14,10 @@ use nodetap_v8::Memory;
 use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection};
-use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+use procfs::FromBufRead;
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps};
+
+use crate::source::Source;
 
 /// A frame's registers, as far as walking goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +73,10 @@ impl NativeUnwinder {
         }
     }
 
-    /// Reads the mappings of process `pid`. Files that cannot be read are left
-    /// out.
-    pub fn of(pid: u32, memory: &dyn Memory) -> NativeUnwinder {
+    /// Reads the mappings of a process. Files that cannot be read are left out.
+    pub fn of(source: &Source, memory: &dyn Memory) -> NativeUnwinder {
         let mut found = NativeUnwinder::new();
-        found.look_again(pid, memory);
+        found.look_again(source, memory);
         found
     }
 
@@ -85,11 +85,12 @@ impl NativeUnwinder {
         self.met_new_code
     }
 
-    /// Reads the mappings of process `pid` again. What is mapped as it was is not
+    /// Reads the mappings of the process again. What is mapped as it was is not
     /// read once more.
-    pub fn look_again(&mut self, pid: u32, memory: &dyn Memory) {
+    pub fn look_again(&mut self, source: &Source, memory: &dyn Memory) {
         self.met_new_code = false;
-        let maps = Process::new(pid as i32).and_then(|process| process.maps());
+        let text = source.mappings().unwrap_or_default();
+        let maps = MemoryMaps::from_buf_read(&*text);
         // A process that has ended maps nothing new.
         let Ok(maps) = maps else { return };
         let known = std::mem::take(&mut self.known);
@@ -119,7 +120,7 @@ impl NativeUnwinder {
                     bytes.ok().map(|bytes| Arc::new(Backing::Copied(bytes)))
                 }
                 (Some(_), Some((before, file))) if before.file == code.file => Some(file.clone()),
-                (Some(_), _) => open(pid, map).map(Arc::new),
+                (Some(_), _) => open(source, map).map(Arc::new),
             };
             let Some(file) = file else { continue };
             last = Some((code.clone(), file.clone()));
@@ -183,20 +184,11 @@ fn contains(ranges: &[Range<u64>], address: u64) -> bool {
 }
 
 /// The file that is mapped by `map`.
-fn open(pid: u32, map: &MemoryMap) -> Option<Backing> {
+fn open(source: &Source, map: &MemoryMap) -> Option<Backing> {
     let MMapPath::Path(path) = &map.pathname else {
         return None;
     };
-    let (start, end) = map.address;
-    let mapped = PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"));
-    // Devices are mapped too; what is no plain file is left alone.
-    let is_file = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file());
-    let path = match is_file(&mapped) {
-        true => mapped,
-        // Links there are for the privileged only.
-        false => PathBuf::from(format!("/proc/{pid}/root{}", path.display())),
-    };
-    let file = File::open(Some(path).filter(is_file)?).ok()?;
+    let file = source.open(map.address, path, map.inode)?;
     // SAFETY: the map is private and only read. Should somebody truncate a
     // running program's file meanwhile (the kernel forbids writing to it),
     // reading it would fault, as it would in the program itself.

@@ -12,6 +12,7 @@
 pub mod accuracy;
 pub mod as_v8;
 pub mod call_sites;
+pub mod core_file;
 pub mod cpu_profile;
 pub mod matrix;
 pub mod recording;

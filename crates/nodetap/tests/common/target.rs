@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
@@ -21,6 +22,14 @@ impl Target {
     pub fn start(version: &str, flags: &[&str], script: &str, arguments: &[&str]) -> Self {
         let node = [super::node(version).into_os_string()];
         Self::start_as(&node, flags, &super::fixture(script), arguments)
+    }
+
+    /// The same, working in `folder`.
+    pub fn start_in(folder: &Path, node: &Path, script: &str, arguments: &[&str]) -> Self {
+        let node = [node.as_os_str().to_owned()];
+        let mut command = command(&node, &[], &super::fixture(script));
+        let command = command.current_dir(folder).args(arguments);
+        Self::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))
     }
 
     /// The same with another Node.js: `node` is how it is called, a program and what
@@ -79,6 +88,12 @@ impl Target {
     pub fn wait(mut self) {
         let status = self.child.wait().expect("wait");
         assert!(status.success(), "{status}");
+    }
+
+    /// Waits until the target has ended by a signal, and left a core file.
+    pub fn wait_for_core(mut self) {
+        let status = self.child.wait().expect("wait");
+        assert!(status.core_dumped(), "{status}");
     }
 
     /// Gives the target a line to read.
