@@ -34,6 +34,7 @@ install: $(if $(wildcard $(BINARY)),,build) ## copies the binary to PREFIX/bin (
 	install -D --mode=755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/nodetap
 
 test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs them all
+	@scripts/install-packages.sh tests
 	@scripts/fetch-nodes.sh
 	@scripts/fetch-debian-node.sh
 	@scripts/fetch-test-programs.sh

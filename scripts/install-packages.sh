@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building nodetap needs and this machine lacks, and nothing else.
-# Debian and Ubuntu; elsewhere it says what to install by hand.
+# Debian and Ubuntu; elsewhere it says what to install by hand. With `tests` it is what
+# testing needs besides.
 set -euo pipefail
 
 missing=()
@@ -8,6 +9,12 @@ command -v clang >/dev/null || missing+=(clang)
 # Rust links with cc; a static binary needs the C library's archive.
 command -v cc >/dev/null || missing+=(gcc)
 [ -e "$(cc -print-file-name=libc.a 2>/dev/null)" ] || missing+=(libc6-dev)
+# Core files come from gcore where the kernel does not leave them in the process's folder.
+if [ "${1-}" = tests ]; then
+    case $(cat /proc/sys/kernel/core_pattern) in
+    [\|/@]*) command -v gcore >/dev/null || missing+=(gdb) ;;
+    esac
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 echo "nodetap: installing ${missing[*]}"

@@ -68,12 +68,14 @@ fn check_same(live: &Dump, core: &Path, by_kernel: bool) {
     assert_eq!(left.sampler, "core");
     assert_eq!(left.threads[0].frames, live.threads[0].frames);
     assert!(left.threads[0].complete);
-    let beginnings: Vec<_> = left.threads.iter().map(beginning).collect();
-    let expected: Vec<_> = live.threads.iter().map(beginning).collect();
-    assert_eq!(beginnings, expected);
+    let tids = |dump: &Dump| -> Vec<u32> { dump.threads.iter().map(|it| it.tid).collect() };
+    assert_eq!(tids(&left), tids(live));
     for (left, live) in left.threads.iter().zip(&live.threads) {
-        assert_eq!(left.complete, live.complete);
-        assert_eq!(left.js().collect::<Vec<_>>(), live.js().collect::<Vec<_>>());
+        // One that had only begun may have gone on.
+        if live.frames.len() > 3 {
+            assert_eq!(beginning(left), beginning(live));
+            assert_eq!(left.complete, live.complete);
+        }
     }
 }
 
