@@ -284,14 +284,24 @@ impl Target {
     /// What the sampler's walker must know of this process.
     pub fn config(&self, max_depth: u32) -> ProcessConfig {
         let builtins = self.builtins.in_binary();
+        let shared = &self.layout.shared;
+        let scope_info = &self.layout.scope_info;
         ProcessConfig {
             native_start: self.code.start,
             native_end: self.code.end,
             builtins_start: builtins.start,
             builtins_end: builtins.end,
             function_shared: self.layout.function_shared,
-            shared_script: self.layout.shared.script,
-            shared_literal_id: self.layout.shared.function_literal_id,
+            shared_script: shared.script,
+            shared_literal_id: shared.function_literal_id.unwrap_or(shared.script + 8),
+            shared_scope_info: match shared.function_literal_id {
+                Some(_) => 0,
+                None => shared.name_or_scope_info,
+            },
+            scope_info_flags: scope_info.flags,
+            scope_info_function_variable: scope_info.function_variable,
+            scope_info_inferred_name: scope_info.has_inferred_function_name,
+            scope_info_kind_shift: scope_info.function_kind_shift,
             shared_code: self.layout.only_full_codegen().unwrap_or(0),
             script_id: self.layout.script.id,
             frame_bytecode_array: self.layout.frame.bytecode_array.unsigned_abs(),

@@ -12,7 +12,8 @@ pub struct FunctionId {
     /// `Script.id`, counted up from 1 in each isolate.
     pub script: i32,
     /// `SharedFunctionInfo.function_literal_id`, unique in its script; before
-    /// Ignition `.start_position_and_type`.
+    /// Ignition `.start_position_and_type`; in V8 7.0 to 7.6, which has neither,
+    /// the start and the kind that its `ScopeInfo` tells.
     pub literal: i32,
 }
 
@@ -71,9 +72,14 @@ impl Heap<'_> {
         let Some(script) = self.script_of(shared)? else {
             return Ok(None);
         };
-        let literal = self
-            .memory
-            .u32(shared.field(self.layout.shared.function_literal_id)?)?;
+        let literal = match self.layout.shared.function_literal_id {
+            Some(offset) => self.memory.u32(shared.field(offset)?)?,
+            None => {
+                let info = self.tagged(shared.field(self.layout.shared.name_or_scope_info)?)?;
+                let literal = self.scope_info(info)?.literal();
+                literal.ok_or(Error::Unbelievable("a function without a place"))?
+            }
+        };
         Ok(Some(FunctionId {
             script: self.script_id(script)?,
             literal: literal as i32,

@@ -132,8 +132,9 @@ pub struct SharedLayout {
     pub builtin_id: u32,
     pub name_or_scope_info: u32,
     pub script: u32,
-    /// An int32.
-    pub function_literal_id: u32,
+    /// An int32. `None` where it has no such number: then its `ScopeInfo` tells
+    /// which of its script's functions it is.
+    pub function_literal_id: Option<u32>,
     /// `UncompiledData.inferred_name`, `.start_position` (an int32)
     pub uncompiled_inferred_name: u32,
     pub uncompiled_start_position: u32,
@@ -182,6 +183,8 @@ pub struct ScopeInfoLayout {
     pub has_saved_class_variable: u32,
     pub function_variable: u32,
     pub has_inferred_function_name: u32,
+    /// The lowest bit of the `FunctionKind` in the flags, of five.
+    pub function_kind_shift: u32,
     /// `ScopeType` values.
     /// `None` where a class's has no positions.
     pub class_scope: Option<u32>,

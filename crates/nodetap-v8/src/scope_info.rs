@@ -7,6 +7,8 @@ use crate::heap::{Error, Heap, Tagged};
 // from V8 7 to 14 (`bitfield struct ScopeFlags`).
 const SCOPE_TYPE: u32 = 0xf;
 const RECEIVER_VARIABLE: u32 = 3 << 7;
+/// How many bits `FunctionKind` has there.
+const FUNCTION_KIND_BITS: u32 = 5;
 /// `VariableAllocationInfo`: `STACK`, `CONTEXT` (`src/objects/scope-info.tq`).
 const ALLOCATED: [u32; 2] = [1 << 7, 2 << 7];
 
@@ -24,6 +26,18 @@ pub struct ScopeInfo {
     pub start_position: Option<u32>,
     /// Where it ends, likewise.
     pub end_position: Option<u32>,
+    /// Its `FunctionKind`.
+    pub function_kind: u32,
+}
+
+impl ScopeInfo {
+    /// A number that no other function of its script has: of those that start at
+    /// one place (a script and an arrow function at its start; a class, whose
+    /// constructor was left out) each is of another kind.
+    pub fn literal(&self) -> Option<u32> {
+        let start = self.start_position?;
+        Some(start.wrapping_shl(FUNCTION_KIND_BITS) | self.function_kind)
+    }
 }
 
 impl Heap<'_> {
@@ -79,7 +93,10 @@ impl Heap<'_> {
             slot += 8;
         }
         let base = info.address()?;
-        let mut found = ScopeInfo::default();
+        let mut found = ScopeInfo {
+            function_kind: flags >> layout.function_kind_shift & ((1 << FUNCTION_KIND_BITS) - 1),
+            ..ScopeInfo::default()
+        };
         if flags & layout.function_variable != 0 {
             let name = self.tagged(base + slot)?;
             found.name = self.is_string(name).then_some(name);

@@ -51,7 +51,7 @@ fn every_build_has_the_offsets_that_its_live_objects_have() {
         let found = [
             layout.function_shared,
             layout.shared.script,
-            layout.shared.function_literal_id,
+            layout.shared.function_literal_id.unwrap_or(0),
             layout.script.id,
             layout.script.source_url.unwrap_or(0),
             layout.bytecode.source_position_table,

@@ -1,7 +1,7 @@
 //! Names and places of functions against what V8's own CPU profiler says of them.
 //!
 //! The fixture `names` calls a function of every kind, and of every way to come to a
-//! name; each of them calls `burn`. It runs once under `--cpu-prof` (before Node.js 12 it
+//! name; each of them calls `burn`. It runs once under `--cpu-prof` (before Node.js 12.2 it
 //! asks the module `inspector` for the same) and once under
 //! nodetap: the stacks above which `burn` was seen must be the same, each function with
 //! its name, script, line and column.
@@ -109,7 +109,8 @@ fn start(node: &Node, frame: &cpu_profile::CallFrame) -> (u32, u32) {
     let heads = ["(function", "(function*", "(async function"];
     let is_head = |head: &str| start == (1, format!("{head} anonymous").len() as u32 + 1);
     let has_no_file = !frame.url.contains('/');
-    if node.major() == 12 && has_no_file && heads.into_iter().any(is_head) {
+    let is_7_8 = node.major() == 12 && node.is_since(12, 16);
+    if is_7_8 && has_no_file && heads.into_iter().any(is_head) {
         (0, 0)
     } else {
         start

@@ -210,9 +210,9 @@ impl EbpfSampler {
         }
         // One read takes in both: `SHARED_WINDOW` of `walk.bpf.c`.
         let to_literal = |from: u32| config.shared_literal_id.wrapping_sub(from);
-        let first = match config.shared_code {
-            0 => config.shared_script,
-            code => code,
+        let first = match (config.shared_code, config.shared_scope_info) {
+            (0, 0) => config.shared_script,
+            (code, scope_info) => code.max(scope_info),
         };
         let fits = first <= config.shared_script
             && to_literal(config.shared_script) >= 8

@@ -51,8 +51,21 @@ pub struct ProcessConfig {
     pub shared_script: u32,
     /// `SharedFunctionInfo.function_literal_id` (an int32), before Ignition
     /// `.start_position_and_type`: at least 8 and less than 128 bytes behind
-    /// `script`.
+    /// `script`. Where there is neither, the field behind `script`, which is not used.
     pub shared_literal_id: u32,
+    /// `SharedFunctionInfo.name_or_scope_info`, where the `ScopeInfo` there tells
+    /// which function it is; less than 128 bytes before the end of the last; 0: it
+    /// does not.
+    pub shared_scope_info: u32,
+    /// In that `ScopeInfo`: the flags, a Smi; the count of parameters, that of the
+    /// context's locals and the variable part follow.
+    pub scope_info_flags: u32,
+    /// Its flags: that a slot, of two, has the function's variable.
+    pub scope_info_function_variable: u32,
+    /// That a slot has the inferred name.
+    pub scope_info_inferred_name: u32,
+    /// The lowest bit of the function's kind, of five.
+    pub scope_info_kind_shift: u32,
     /// Before Ignition `SharedFunctionInfo.code`: less than 128 bytes before the end
     /// of the last; 0: there is none.
     pub shared_code: u32,
@@ -151,7 +164,9 @@ pub struct FrameRecord {
     pub script: u64,
     /// `Script.id`; 0: not read, not readable or no Smi (V8's ids start at 1).
     pub script_id: u32,
-    /// `SharedFunctionInfo.function_literal_id`; meaningless where `script` is 0.
+    /// What tells the script's functions apart
+    /// ([`ProcessConfig::shared_literal_id`], [`ProcessConfig::shared_scope_info`]);
+    /// meaningless where `script` is 0.
     pub literal_id: u32,
 }
 

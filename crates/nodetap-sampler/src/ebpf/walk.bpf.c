@@ -11,8 +11,9 @@
 /* Remembered within one sample, while the thread stands still. */
 #define SEEN_FUNCTIONS 16
 #define SEEN_SCRIPTS 4
-/* From SharedFunctionInfo.script, before Ignition from .code, to its
- * function_literal_id: less than so many bytes (a power of two) in every V8. */
+/* From SharedFunctionInfo.script, before Ignition from .code, where there is no
+ * function_literal_id from .name_or_scope_info, to the last field that is read:
+ * less than so many bytes (a power of two) in every V8. */
 #define SHARED_WINDOW 128
 /* The stack is read in pieces of this size (a power of two) and walked inside. */
 #define WINDOW 1024
@@ -148,6 +149,47 @@ ALWAYS_INLINE uint32_t read_script_id(struct walk *walk, uint64_t script)
     return id;
 }
 
+/* What a ScopeInfo begins with. All three are Smis. */
+struct scope_info {
+    uint64_t flags;
+    uint64_t parameters;
+    uint64_t locals;
+};
+/* ReceiverVariableField in src/objects/scope-info.h. */
+#define RECEIVER_VARIABLE(flags) ((flags) >> 7 & 3)
+#define UNUSED 3
+/* More locals than any function has. */
+#define MAX_LOCALS (1 << 20)
+
+/* Where a function starts, with its kind (ScopeInfo::literal in nodetap-v8).
+ * Returns whether its ScopeInfo tells. */
+ALWAYS_INLINE int read_place(struct walk *walk, uint64_t info, uint32_t *literal)
+{
+    struct ProcessConfig *config = walk->config;
+    uint64_t start = info - 1 + config->scope_info_flags;
+    struct scope_info head;
+    uint64_t place;
+
+    if (!is_heap_object(info) || probe_read_user(&head, sizeof(head), start))
+        return 0;
+    uint32_t flags = head.flags >> 32;
+    uint32_t locals = head.locals >> 32;
+    if (locals > MAX_LOCALS)
+        return 0;
+    /* The name of each local, and what is known of it. */
+    start += sizeof(head) + 16 * (uint64_t)locals;
+    if (RECEIVER_VARIABLE(flags) && RECEIVER_VARIABLE(flags) != UNUSED)
+        start += 8;
+    if (flags & config->scope_info_function_variable)
+        start += 16;
+    if (flags & config->scope_info_inferred_name)
+        start += 8;
+    if (probe_read_user(&place, sizeof(place), start) || (uint32_t)place)
+        return 0;
+    *literal = (uint32_t)(place >> 32) << 5 | (flags >> (config->scope_info_kind_shift & 31) & 31);
+    return 1;
+}
+
 /* What identifies the function of a JavaScript frame. */
 ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
 {
@@ -172,7 +214,11 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
     if (probe_read_user(&shared, sizeof(shared), frame->function - 1 + config->function_shared))
         shared = 0;
     if (is_heap_object(shared)) {
-        uint64_t first = config->shared_code ? config->shared_code : config->shared_script;
+        uint64_t first = config->shared_script;
+        if (config->shared_code)
+            first = config->shared_code;
+        else if (config->shared_scope_info)
+            first = config->shared_scope_info;
         uint64_t to_script = config->shared_script - first;
         uint64_t distance = config->shared_literal_id - first;
         FORGET(to_script);
@@ -185,6 +231,9 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
                 code = *(uint64_t *)scratch->shared_bytes;
             script = *(uint64_t *)(scratch->shared_bytes + to_script);
             literal_id = *(uint32_t *)(scratch->shared_bytes + distance);
+            if (config->shared_scope_info &&
+                !read_place(walk, *(uint64_t *)scratch->shared_bytes, &literal_id))
+                script = 0;
         }
         if (is_heap_object(script)) {
             script_id = read_script_id(walk, script);

@@ -233,9 +233,15 @@ impl Walker<'_> {
             shared,
             ..Identity::default()
         };
-        let script = memory.u64(address(shared, config.shared_script));
-        let literal_id = memory.u32(address(shared, config.shared_literal_id));
-        let (Ok(script), Ok(literal_id)) = (script, literal_id) else {
+        let script = memory.u64(address(shared, config.shared_script)).ok();
+        let literal_id = match config.shared_scope_info {
+            0 => memory.u32(address(shared, config.shared_literal_id)).ok(),
+            offset => memory
+                .u64(address(shared, offset))
+                .ok()
+                .and_then(|info| self.read_place(info)),
+        };
+        let (Some(script), Some(literal_id)) = (script, literal_id) else {
             return Some(only_shared);
         };
         if !Tagged(script).is_heap_object() {
@@ -257,6 +263,39 @@ impl Walker<'_> {
                 offset => memory.u64(address(shared, offset)).unwrap_or(0),
             },
         })
+    }
+
+    /// Where a function starts, with its kind (`ScopeInfo::literal` in
+    /// `nodetap-v8`): from its `ScopeInfo`, tagged.
+    fn read_place(&self, info: u64) -> Option<u32> {
+        /// More locals than any function has.
+        const MAX_LOCALS: u64 = 1 << 20;
+        let config = &self.config;
+        if !Tagged(info).is_heap_object() {
+            return None;
+        }
+        let start = (info - 1).wrapping_add(u64::from(config.scope_info_flags));
+        let word = |at: u64| self.memory.u64(start.wrapping_add(at)).ok();
+        let flags = (word(0)? >> 32) as u32;
+        let locals = word(16)? >> 32;
+        if locals > MAX_LOCALS {
+            return None;
+        }
+        // The name of each local, and what is known of it.
+        let mut at = 24 + 16 * locals;
+        // On the stack, or in the context.
+        if matches!(flags >> 7 & 3, 1 | 2) {
+            at += 8;
+        }
+        if flags & config.scope_info_function_variable != 0 {
+            at += 16;
+        }
+        if flags & config.scope_info_inferred_name != 0 {
+            at += 8;
+        }
+        let place = word(at).filter(|&place| place as u32 == 0)?;
+        let kind = flags >> (config.scope_info_kind_shift & 31) & 31;
+        Some(((place >> 32) as u32) << 5 | kind)
     }
 }
 

@@ -23,9 +23,14 @@ pub(super) fn bytecode(ask: &Ask<'_>) -> Result<BytecodeLayout, UnknownLayout> {
             32
         },
         // Before 10 the metadata does not tell; there it follows the frame's
-        // size, that of the parameters, a register (4 bytes each) and two
-        // counters of a byte.
-        data: ask.metadata.offset("BytecodeArray", "data").unwrap_or(54),
+        // size, that of the parameters, a register, until 7.4 the interrupt budget
+        // (4 bytes each) and two counters of a byte.
+        data: ask.metadata.offset("BytecodeArray", "data").unwrap_or(
+            match ask.version < Version::new(7, 5) {
+                true => 58,
+                false => 54,
+            },
+        ),
         // `BYTECODE_LIST` in src/interpreter/bytecodes.h: since 7.0.
         debug_prefixes: ask.version >= Version::new(7, 0),
         loops: None,

@@ -120,7 +120,7 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         // No function is numbered. In one script no two of one type start at
         // the same place: an int in the upper half of a word
         // (`PSEUDO_SMI_ACCESSORS_HI`).
-        function_literal_id: own_names.start_position_and_type,
+        function_literal_id: Some(own_names.start_position_and_type),
         uncompiled_inferred_name: 0,
         uncompiled_start_position: 0,
         own_names: Some(own_names),

@@ -101,7 +101,7 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         script: ask.offset(class, "script")?,
         // The int32 before the length (`SHARED_FUNCTION_INFO_FIELDS` in
         // src/objects/shared-function-info.h); without `kUniqueIdField`.
-        function_literal_id: ask.offset(class, "length")? - 4,
+        function_literal_id: Some(ask.offset(class, "length")? - 4),
         uncompiled_inferred_name: 0,
         uncompiled_start_position: 0,
         own_names: Some(objects::own_names(ask, 0)?),
@@ -131,6 +131,7 @@ fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout> {
         has_saved_class_variable: 0,
         function_variable: 3 << 10,
         has_inferred_function_name: 1 << 12,
+        function_kind_shift: 15,
         class_scope: None,
         // `enum ScopeType` in src/globals.h
         eval_scope: 0,

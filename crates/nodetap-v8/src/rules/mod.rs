@@ -14,7 +14,10 @@ use crate::version::Version;
 
 /// The versions that the rules here were read for, and tried on: those of the
 /// releases of Node.js from 12 on. What is between them has layouts of its own.
-const KNOWN: [Version; 23] = [
+const KNOWN: [Version; 26] = [
+    Version::new(7, 4),
+    Version::new(7, 5),
+    Version::new(7, 6),
     Version::new(7, 7),
     Version::new(7, 8),
     Version::new(7, 9),

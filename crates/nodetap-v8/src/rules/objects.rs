@@ -7,6 +7,9 @@ use crate::layout::{
 };
 use crate::version::Version;
 
+/// Since then a `SharedFunctionInfo` has the number of its literal (again).
+const LITERAL_IDS: Version = Version::new(7, 7);
+
 pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
     let js_function = ask.instance_type("JSFunction")?;
     let uncompiled = [
@@ -114,7 +117,10 @@ pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         name_or_scope_info: ask.offset(class, "name_or_scope_info")?,
         script,
         // It follows `flags`, an uint32, in every version.
-        function_literal_id: ask.offset(class, "flags")? + 4,
+        function_literal_id: match ask.version < LITERAL_IDS {
+            true => None,
+            false => Some(ask.offset(class, "flags")? + 4),
+        },
         // It precedes the position (src/objects/shared-function-info.tq).
         uncompiled_inferred_name: ask.offset("UncompiledData", "start_position")? - 8,
         uncompiled_start_position: ask.offset("UncompiledData", "start_position")?,
@@ -153,19 +159,22 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
     // positions (src/objects/scope-info.tq).
     let position_info = (first_vars == context_local_count + 24).then_some(context_local_count + 8);
     // `enum ScopeType` in src/common/globals.h was re-ordered.
+    // A class's came with 7.5, in front.
     let scopes = if position_info.is_some() {
         [2, 3, 4, 5, 0]
-    } else {
+    } else if ask.version >= Version::new(7, 5) {
         [0, 1, 2, 3, 4]
+    } else {
+        [5, 0, 1, 2, 3]
     };
     // What is kept of a variable was one slot more: where `this` is.
     let receiver = ask.version < Version::new(10, 0);
-    // `ScopeFlags` (src/objects/scope-info.tq, before 8 scope-info.h): 7.9 put
-    // the flag for a class's variable between others.
-    let after_class = if ask.version >= Version::new(7, 9) {
-        11
-    } else {
-        10
+    // `ScopeFlags` (src/objects/scope-info.tq, before 8 scope-info.h): 7.6 put a
+    // flag for a class's brand between others, 7.9 one for a class's variable.
+    let after_class = match (ask.version.major, ask.version.minor) {
+        (7, ..6) => 9,
+        (7, ..9) => 10,
+        _ => 11,
     };
     Ok(ScopeInfoLayout {
         length: is_array.then_some(8),
@@ -181,6 +190,8 @@ pub(super) fn scope_info(ask: &Ask<'_>) -> Result<ScopeInfoLayout, UnknownLayout
         has_saved_class_variable: if after_class == 11 { 1 << 10 } else { 0 },
         function_variable: 3 << (after_class + 1),
         has_inferred_function_name: 1 << (after_class + 3),
+        // After two more flags.
+        function_kind_shift: after_class + 6,
         // `ScopeInfo::NeedsPositionInfo` in src/objects/scope-info.cc leaves
         // classes out before 10.
         class_scope: (ask.version >= Version::new(10, 0)).then_some(scopes[0]),

@@ -70,7 +70,7 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
         name_or_scope_info: ask.offset(class, "name")?,
         script: ask.offset(class, "script")?,
         // A Smi, which has its 32 bits in the upper half of the word.
-        function_literal_id: ask.offset(class, "function_literal_id")? + 4,
+        function_literal_id: Some(ask.offset(class, "function_literal_id")? + 4),
         uncompiled_inferred_name: 0,
         uncompiled_start_position: 0,
         // As before Ignition.

@@ -25,7 +25,7 @@ const CODE: [(Version, WasmCodeLayout); 6] = [
     ),
     // 7.8: the instructions are a vector, and so is every table.
     (
-        Version::new(7, 6),
+        Version::new(7, 4),
         WasmCodeLayout {
             native_module: 48,
             instructions: 0,
@@ -127,6 +127,12 @@ const MODULE: WasmModuleLayout = WasmModuleLayout {
     code_is_vector: false,
 };
 
+/// Until 7.5 the module's code is in a vector (`NativeModule::owned_code_`).
+const MODULE_WITH_VECTOR: WasmModuleLayout = WasmModuleLayout {
+    code_is_vector: true,
+    ..MODULE
+};
+
 /// 6.8: through the `WasmCompiledModule` and the `WasmSharedModuleData`
 /// (`src/wasm/wasm-objects.h`, `src/managed.h`).
 const EARLY_MODULE: WasmModuleLayout = WasmModuleLayout {
@@ -200,6 +206,8 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
         module_object: metadata.instance_type("WasmModuleObject"),
         module: if version >= Version::new(7, 6) {
             MODULE
+        } else if version >= Version::new(7, 0) {
+            MODULE_WITH_VECTOR
         } else if code.is_some() {
             EARLY_MODULE
         } else if version >= Version::new(6, 2) {

@@ -95,8 +95,8 @@ impl CpuProfile {
 }
 
 /// Runs a fixture under `--cpu-prof` to its end: what it wrote, and the profiles, one a
-/// thread. Before Node.js 12 there is no such flag; then the fixture asks the inspector
-/// for the profile that it is told to write.
+/// thread. Before Node.js 12.2 there is no such flag with an interval; then the fixture
+/// asks the inspector for the profile that it is told to write.
 pub fn profile(
     node: &Node,
     flags: &[&str],
@@ -105,14 +105,15 @@ pub fn profile(
 ) -> (String, Vec<CpuProfile>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(super::node(&node.version));
-    if node.major() >= 12 {
+    let has_flag = node.is_since(12, 2);
+    if has_flag {
         command
             .arg("--cpu-prof")
             .arg(format!("--cpu-prof-dir={}", folder.path().display()))
             .args(flags);
     }
     command.arg(super::fixture(fixture)).args(arguments);
-    if node.major() < 12 {
+    if !has_flag {
         let file = folder.path().join("main.cpuprofile");
         command.arg(format!("--profile={}", file.display()));
     }
