@@ -347,9 +347,9 @@ mod tests {
     }
 
     fn walk(words: BTreeMap<u64, u64>, max_depth: u32) -> RawSample {
-        let mut walker = Walker {
-            memory: &Words(words),
-            config: ProcessConfig {
+        walk_with(
+            words,
+            ProcessConfig {
                 native_start: 0x10_0000,
                 native_end: 0x20_0000,
                 function_shared: 24,
@@ -362,6 +362,13 @@ mod tests {
                 has_v8: 1,
                 ..ProcessConfig::default()
             },
+        )
+    }
+
+    fn walk_with(words: BTreeMap<u64, u64>, config: ProcessConfig) -> RawSample {
+        let mut walker = Walker {
+            memory: &Words(words),
+            config,
             is_builtin: &|_| false,
             native: &mut NativeUnwinder::new(),
             identified: FxHashMap::default(),
@@ -426,6 +433,52 @@ mod tests {
         words.remove(&0x2008);
         let sample = walk(words, 10);
         assert!(sample.frames.len() == 1 && sample.broken, "not readable");
+    }
+
+    #[test]
+    fn where_functions_have_no_number_their_place_tells() {
+        const SCOPE_INFO: u64 = 0x8001;
+        let config = ProcessConfig {
+            function_shared: 24,
+            shared_script: 16,
+            shared_scope_info: 8,
+            scope_info_flags: 16,
+            scope_info_function_variable: 3 << 10,
+            scope_info_inferred_name: 1 << 12,
+            scope_info_kind_shift: 15,
+            script_id: 32,
+            frame_bytecode_array: 32,
+            frame_bytecode_offset: 40,
+            max_depth: 1,
+            has_v8: 1,
+            ..ProcessConfig::default()
+        };
+        let literal = |flags: u64, locals: u64, place_at: u64, place: u64| {
+            let mut words = words();
+            words.extend([
+                (SHARED - 1 + 8, SCOPE_INFO),
+                (SCOPE_INFO - 1 + 16, flags << 32),
+                (SCOPE_INFO - 1 + 24, 0),
+                (SCOPE_INFO - 1 + 32, locals << 32),
+                (SCOPE_INFO - 1 + place_at, place),
+            ]);
+            let top = walk_with(words, config).frames[0];
+            (top.script_id != 0).then_some(top.literal_id)
+        };
+        assert_eq!(literal(0, 0, 40, 7 << 32), Some(7 << 5));
+        // Two locals; `this`, in a context; the function's own variable, its
+        // inferred name; an arrow function.
+        let arrow = 11;
+        let flags = 2 << 7 | 1 << 10 | 1 << 12 | arrow << 15;
+        let place_at = 40 + 32 + 8 + 16 + 8;
+        assert_eq!(
+            literal(flags, 2, place_at, 1234 << 32),
+            Some(1234 << 5 | 11)
+        );
+        // `this` that is not used has no slot.
+        assert_eq!(literal(3 << 7, 0, 40, 9 << 32), Some(9 << 5));
+        assert_eq!(literal(0, 0, 40, 0x5001), None, "no place");
+        assert_eq!(literal(0, 1 << 21, 40, 7 << 32), None, "too many locals");
     }
 
     #[test]
