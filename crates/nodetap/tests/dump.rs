@@ -69,7 +69,12 @@ fn oracle(node: &Node, arguments: &[&str]) {
 /// What a program waits in is on the right thread's stack, which is whole, and the
 /// program goes on where it was.
 fn waits(node: &Node, how: &str, function: &str, callers: &[&str], native: &[&str]) {
-    let mut target = waiting(node, how);
+    waits_with(node, &[how], function, callers, native);
+}
+
+fn waits_with(node: &Node, how: &[&str], function: &str, callers: &[&str], native: &[&str]) {
+    let mut target = waiting_with(node, how);
+    let how = how[0];
     for _ in 0..3 {
         let dump = dump(&target);
         assert_eq!(dump.pid, target.pid());
@@ -100,9 +105,70 @@ fn waits(node: &Node, how: &str, function: &str, callers: &[&str], native: &[&st
     assert_eq!(target.line(), "went on");
 }
 
+/// An addon of native code without frame pointers waits, and a thread of its own too.
+fn waits_in_addon(node: &Node) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let addon = folder.path().join("waits.node");
+    let status = Command::new("clang")
+        .args([
+            "-shared",
+            "-fPIC",
+            "-O2",
+            "-fomit-frame-pointer",
+            "-pthread",
+            "-o",
+        ])
+        .arg(&addon)
+        .arg(common::fixture("waits.c"))
+        .status()
+        .expect("cannot run clang");
+    assert!(status.success(), "{status}");
+    let how = ["addon", addon.to_str().expect("UTF-8")];
+    let native = ["wait_for_cell", "wait_for_line"];
+    waits_with(node, &how, "addon", &["asked", "addon"], &native);
+}
+
+/// A loop that never ends, while it is interpreted and when it has been optimized.
+fn endless_loop(node: &Node) {
+    // What each keeps V8 from doing to it.
+    let mut interpreted = vec!["--no-opt"];
+    interpreted.extend((node.major() >= 16).then_some("--no-sparkplug"));
+    interpreted.extend((node.major() >= 22).then_some("--no-maglev"));
+    for (flags, tiers) in [
+        (&interpreted[..], &["interpreted"][..]),
+        (&[], &["maglev", "optimized"]),
+    ] {
+        let target = Target::start(&node.version, flags, "waits.js", &["loop"]).wait_until_ready();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let dump = dump(&target);
+            let main = &dump.threads[0];
+            assert!(main.complete, "{main:#?}");
+            let js: Vec<&Frame> = main.js().collect();
+            // It may not have got there yet.
+            let is_there = js[0].function == "loop";
+            if is_there {
+                let functions = js.iter().map(|frame| frame.function.as_str());
+                let functions: Vec<&str> = functions.take(3).collect();
+                assert_eq!(functions, ["loop", "asked", "loop"]);
+                assert_eq!(js[0].line, js[0].function_line, "{}", js[0]);
+            }
+            if is_there && tiers.contains(&js[0].tier.as_deref().expect("a tier")) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "never {tiers:?}: {main:#?}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 /// Starts the fixture and gives it the time to get where it waits.
 fn waiting(node: &Node, how: &str) -> Target {
-    let target = Target::start(&node.version, &[], "waits.js", &[how]).wait_until_ready();
+    waiting_with(node, &[how])
+}
+
+fn waiting_with(node: &Node, how: &[&str]) -> Target {
+    let target = Target::start(&node.version, &[], "waits.js", how).wait_until_ready();
     let deadline = Instant::now() + Duration::from_secs(10);
     let runs = |tid: u32| {
         let stat = fs::read_to_string(format!("/proc/{}/task/{tid}/stat", target.pid()));
@@ -375,6 +441,8 @@ fn main() -> std::process::ExitCode {
         Test::new("waits_exec", 12, exec),
         Test::new("waits_atomics", 12, atomics),
         Test::new("waits_worker", 12, worker),
+        Test::new("waits_in_addon", 12, waits_in_addon),
+        Test::new("endless_loop", 12, endless_loop),
         Test::new("idle", 12, idle),
         Test::new("signals", 12, signals),
         Test::new("paused", 12, paused),
