@@ -28,6 +28,9 @@ pub(super) struct Files {
     /// Which of them is the executable, and where the user says it is.
     executable: Option<usize>,
     named_executable: Option<PathBuf>,
+    /// The root directory of the process as it can be seen here, if the user has named
+    /// the executable in a copy of that.
+    root: Option<PathBuf>,
     found: Vec<OnceLock<Option<Found>>>,
 }
 
@@ -52,12 +55,19 @@ pub(super) struct Traces<'a> {
 impl Files {
     pub fn new(notes: &Notes, executable: Option<&Path>) -> Files {
         let entry = notes.start.entry.and_then(|entry| notes.mapped_at(entry));
-        Files {
+        let mut files = Files {
             paths: notes.paths.clone(),
             executable: entry.map(|(file, _)| file),
             named_executable: executable.map(Path::to_owned),
+            root: None,
             found: notes.paths.iter().map(|_| OnceLock::new()).collect(),
-        }
+        };
+        files.root = files.executable.zip(executable).and_then(|(file, named)| {
+            let inside = files.path(file).strip_prefix("/").ok()?;
+            let root = named.ancestors().nth(inside.components().count())?;
+            named.ends_with(inside).then(|| root.to_owned())
+        });
+        files
     }
 
     /// The path that the process saw.
@@ -96,11 +106,22 @@ impl Files {
     /// The file, if it is here and the same by all its `traces`.
     pub fn find<'a>(&self, file: usize, traces: impl FnOnce() -> Traces<'a>) -> Option<&Found> {
         let found = self.found.get(file)?.get_or_init(|| {
-            let path = match (self.executable, &self.named_executable) {
-                (Some(executable), Some(named)) if executable == file => named,
-                _ => self.path(file),
-            };
-            Found::open(path, &traces())
+            let path = self.path(file);
+            // Nothing that acts on being opened or read.
+            let acts = ["/proc", "/sys", "/dev"];
+            if acts.iter().any(|it| path.starts_with(it)) {
+                return None;
+            }
+            let traces = traces();
+            if let Some(named) = &self.named_executable
+                && self.executable == Some(file)
+            {
+                return Found::open(named, &traces);
+            }
+            let in_root = self.root.as_ref().zip(path.strip_prefix("/").ok());
+            in_root
+                .and_then(|(root, inside)| Found::open(&root.join(inside), &traces))
+                .or_else(|| Found::open(path, &traces))
         });
         found.as_ref()
     }
@@ -108,11 +129,7 @@ impl Files {
 
 impl Found {
     fn open(path: &Path, traces: &Traces<'_>) -> Option<Found> {
-        // Nothing that acts on being opened or read.
-        let acts = ["/proc", "/sys", "/dev"]
-            .iter()
-            .any(|it| path.starts_with(it));
-        if acts || !fs::metadata(path).is_ok_and(|it| it.is_file()) {
+        if !fs::metadata(path).is_ok_and(|it| it.is_file()) {
             return None;
         }
         let file = File::open(path).ok()?;
