@@ -93,6 +93,8 @@ pub fn probe() -> io::Result<()> {
 
 fn take(process: &mut Process) -> Result<Snapshot, Error> {
     let pid = process.pid;
+    // All threads of the target wait for this one of ours, which ends soon.
+    sys::go_first();
     let begun = Instant::now();
     let stopped = Stopped::stop(pid)?;
     let states = stopped.threads();
