@@ -52,9 +52,8 @@ impl Error {
 pub struct Totals {
     /// Samples that were due and were not delivered.
     pub lost: u64,
-    /// For how long threads stood still for it, all together; `None` where none
-    /// had to.
-    pub stopped: Option<Duration>,
+    /// For how long threads stood still for it; `None` where none had to.
+    pub stops: Option<ptrace::Stops>,
 }
 
 impl Sampler {
@@ -156,13 +155,13 @@ impl Sampler {
         Ok(match self {
             Sampler::Ebpf(sampler) => Totals {
                 lost: sampler.stop(sink)?,
-                stopped: None,
+                stops: None,
             },
             Sampler::Ptrace(sampler) => {
                 let totals = sampler.stop(sink);
                 Totals {
                     lost: totals.lost,
-                    stopped: Some(totals.stopped),
+                    stops: Some(totals.stops),
                 }
             }
         })

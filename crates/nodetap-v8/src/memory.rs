@@ -16,6 +16,17 @@ pub struct Unreadable {
 pub trait Memory {
     /// Fills the whole of `buffer` from `address` on, or fails.
     fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable>;
+
+    /// The little-endian 64-bit word at each of `addresses`, `None` where there is
+    /// none. Who can read many at once does.
+    fn words_at(&self, addresses: &[u64]) -> Vec<Option<u64>> {
+        let word = |&address: &u64| {
+            let mut bytes = [0; 8];
+            self.read(address, &mut bytes).ok()?;
+            Some(u64::from_le_bytes(bytes))
+        };
+        addresses.iter().map(word).collect()
+    }
 }
 
 impl dyn Memory + '_ {

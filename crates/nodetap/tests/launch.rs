@@ -204,8 +204,8 @@ const name = process.argv[2] || 'parent';
 const spin = { parent() { burn() }, first() { burn() }, second() { burn() } };
 function burn() {
   let s = 0;
-  const end = Date.now() + 1000;
-  while (Date.now() < end) for (let i = 0; i < 1e5; i++) s += i % 7;
+  const end = process.cpuUsage().user + 7e5;
+  while (process.cpuUsage().user < end) for (let i = 0; i < 1e5; i++) s += i % 7;
   return s;
 }
 console.log(JSON.stringify({ pid: process.pid, name }));

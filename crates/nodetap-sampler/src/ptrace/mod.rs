@@ -10,12 +10,17 @@
 //! see signal(7)): those fail with EINTR, as they do under `strace`, and libuv
 //! calls them again.
 
+mod asked;
 mod error;
+mod identity;
+mod memory;
+mod priority;
 pub(crate) mod process;
 mod running;
 mod sampler;
 mod stack;
 mod stop;
+mod stops;
 pub(crate) mod sys;
 mod unwind;
 mod walk;
@@ -28,6 +33,7 @@ use std::time::{Duration, Instant};
 
 pub use error::Error;
 pub use sampler::{Options, PtraceSampler, Totals};
+pub use stops::Stops;
 
 use crate::launch::Launch;
 use crate::raw::RawSample;
@@ -94,7 +100,7 @@ pub fn probe() -> io::Result<()> {
 fn take(process: &mut Process) -> Result<Snapshot, Error> {
     let pid = process.pid;
     // All threads of the target wait for this one of ours, which ends soon.
-    sys::go_first();
+    priority::raise();
     let begun = Instant::now();
     let stopped = Stopped::stop(pid)?;
     let states = stopped.threads();

@@ -1,5 +1,6 @@
 //! What must be known of a process to walk its stacks.
 
+use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 
@@ -7,6 +8,8 @@ use nodetap_v8::Memory;
 use rustc_hash::FxHashMap;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::identity::Guesses;
+use super::memory::StoppedMemory;
 use super::sys::State;
 use super::unwind::NativeUnwinder;
 use super::walk::Walker;
@@ -29,6 +32,9 @@ pub(crate) struct Process {
     /// Where those are.
     builtin_places: Vec<Range<u64>>,
     native: NativeUnwinder,
+    guesses: Guesses,
+    /// See [`StoppedMemory::only_file`].
+    only_file: Cell<bool>,
 }
 
 impl Process {
@@ -47,6 +53,8 @@ impl Process {
             config: target.config(max_depth),
             builtins: target.builtins.clone(),
             builtin_places: target.builtins.places(),
+            guesses: Guesses::default(),
+            only_file: Cell::new(matches!(target.source, Source::Core(_))),
         })
     }
 
@@ -57,24 +65,31 @@ impl Process {
     }
 
     /// The stacks of threads that stand still, `(thread id, state)`, all of the
-    /// same moment.
+    /// same moment. They are good if these still stand still afterwards.
     pub fn walk(&mut self, threads: &[(u32, State)]) -> Vec<RawSample> {
         let places = &self.builtin_places;
         let is_builtin = |pc: u64| places.iter().any(|place| place.contains(&pc));
         let mut walker = Walker {
-            memory: &self.memory,
             config: self.config,
             is_builtin: &is_builtin,
             native: &mut self.native,
             identified: FxHashMap::default(),
+            guesses: &mut self.guesses,
         };
         let now = clock_gettime(ClockId::Monotonic);
         let time_ns = now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs();
-        let of_thread = |(tid, state): &(u32, State)| RawSample {
-            time_ns,
-            pid: self.pid,
-            tid: *tid,
-            ..walker.walk(state)
+        let of_thread = |&(tid, ref state): &(u32, State)| {
+            let memory = StoppedMemory {
+                tid,
+                file: &self.memory,
+                only_file: &self.only_file,
+            };
+            RawSample {
+                time_ns,
+                pid: self.pid,
+                tid,
+                ..walker.walk(&memory, state)
+            }
         };
         threads.iter().map(of_thread).collect()
     }

@@ -49,8 +49,9 @@ impl Threads {
         })
     }
 
-    /// Those that run and are due for a sample that stands for `period`.
-    pub fn due(&mut self, period: Duration) -> Vec<u32> {
+    /// Those that run and are due for a sample that stands for `period`, but for those
+    /// that wait for one already, by what `waits` says.
+    pub fn due(&mut self, period: Duration, waits: impl Fn(u32) -> bool) -> Vec<u32> {
         self.look += 1;
         let mut due = Vec::new();
         // After its process has ended there is nothing in it.
@@ -62,7 +63,7 @@ impl Threads {
             let Some(tid) = name.ok().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            if self.is_due(tid, period) {
+            if self.is_due(tid, period, waits(tid)) {
                 due.push(tid);
             }
         }
@@ -71,13 +72,14 @@ impl Threads {
         due
     }
 
-    fn is_due(&mut self, tid: u32, period: Duration) -> bool {
+    fn is_due(&mut self, tid: u32, period: Duration, waits: bool) -> bool {
         let used = self.cpu_time(tid);
-        let runs = self.runs(tid);
+        let runs = !waits && self.runs(tid).is_some();
         let look = self.look;
         let account = self.accounts.entry(tid).or_insert(Account {
             used: used.unwrap_or_default(),
-            due: 0.0,
+            // The first sample is for the time before it was seen.
+            due: 1.0 - LEEWAY,
             seen: look,
         });
         account.seen = look;
@@ -98,16 +100,21 @@ impl Threads {
         is_due
     }
 
-    /// Whether thread `tid` runs, or would if it had a CPU.
-    pub fn runs(&self, tid: u32) -> bool {
-        let mut buffer = [0; 128];
-        let text = self.read(&format!("{tid}/stat"), &mut buffer);
-        // The name before it, of at most 15 bytes, may hold anything.
-        let state = text.and_then(|text| {
-            let end = text.iter().rposition(|&byte| byte == b')')?;
-            text.get(end + 2)
-        });
-        state == Some(&b'R')
+    /// Whether thread `tid` runs, or would if it had a CPU: the one that it runs on, or
+    /// waits for.
+    pub fn runs(&self, tid: u32) -> Option<u32> {
+        /// The fields of `/proc/PID/stat` behind the name, which may hold anything:
+        /// the state is the first one.
+        const PROCESSOR: usize = 39 - 3;
+        let mut buffer = [0; 512];
+        let text = self.read(&format!("{tid}/stat"), &mut buffer)?;
+        let end = text.iter().rposition(|&byte| byte == b')')?;
+        let mut fields = text.get(end + 2..)?.split(|&byte| byte == b' ');
+        if fields.next()? != b"R" {
+            return None;
+        }
+        let processor = str::from_utf8(fields.nth(PROCESSOR - 1)?).ok()?;
+        processor.parse().ok()
     }
 
     /// The CPU time that it has used, as of the last time that the scheduler looked.
@@ -168,7 +175,7 @@ mod tests {
             let mut samples = 0.0;
             while begun.elapsed() < Duration::from_millis(500) {
                 thread::sleep(period);
-                let due = threads.due(period);
+                let due = threads.due(period, |_| false);
                 assert!(!due.contains(&waits), "{due:?}");
                 samples += f64::from(due.contains(&busy));
             }

@@ -1,14 +1,20 @@
 //! Stacks at a fixed rate: of each thread that runs, one thread at a time.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError, TrySendError};
+use std::num::NonZero;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::thread::sched_getcpu;
+
+use super::asked::{Answer, AskedThread};
 use super::error::Error;
+use super::priority;
 use super::process::Process;
 use super::running::Threads;
-use super::stop::{self, StoppedThread};
+use super::stop;
+use super::stops::{StopTimes, Stops};
 use crate::raw::{RawSample, RawSampleRef};
 use crate::target::Target;
 
@@ -16,8 +22,13 @@ use crate::target::Target;
 const ROOM: usize = 1 << 14;
 /// How often the mappings may be looked at for new code.
 const NEW_CODE_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the sampling thread is given to end. (It may hang with a thread that
-/// the kernel does not let stop; then it goes with our process.)
+/// How long is waited for a thread that runs to stop, when nothing else is done.
+const PATIENCE_WITH_ONE: Duration = Duration::from_micros(50);
+/// How often it is looked whether those have stopped that could not so soon.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(4);
+/// The same when they have not for some time.
+const LONGEST_PAUSE: Duration = Duration::from_micros(256);
+/// How long the sampling thread is given to end.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How to sample.
@@ -34,15 +45,16 @@ pub struct Options {
 pub struct Totals {
     /// Samples that were due and were not delivered.
     pub lost: u64,
-    /// For how long threads stood still, all together.
-    pub stopped: Duration,
+    /// For how long threads stood still.
+    pub stops: Stops,
 }
 
 /// A running sampler. Dropping it ends the sampling.
 ///
 /// A thread of ours wakes at every tick, looks which threads of the target run,
 /// and stops each of those for as long as it takes to copy its stack. Between the
-/// ticks it traces nothing.
+/// ticks it traces nothing but threads that wait for a CPU, or for the kernel, and
+/// so could not stop yet.
 #[derive(Debug)]
 pub struct PtraceSampler {
     commands: Sender<Command>,
@@ -73,7 +85,10 @@ impl PtraceSampler {
             orders,
             sink,
             processes: Vec::new(),
-            totals: Totals::default(),
+            asked: Vec::new(),
+            cpus: thread::available_parallelism().map_or(1, NonZero::get),
+            lost: 0,
+            stops: StopTimes::default(),
         };
         for target in targets {
             ticker.processes.push(prepare(target, options.max_depth)?);
@@ -153,14 +168,20 @@ struct Ticker {
     orders: Receiver<Command>,
     sink: SyncSender<RawSample>,
     processes: Vec<(Process, Threads)>,
-    totals: Totals,
+    /// Threads that are to be sampled when they stop.
+    asked: Vec<AskedThread>,
+    cpus: usize,
+    lost: u64,
+    stops: StopTimes,
 }
 
 impl Ticker {
     fn run(mut self) -> Totals {
+        priority::raise();
         let mut next = Instant::now();
         let mut looked_for_code = next;
-        while self.obey() {
+        loop {
+            let begun = Instant::now();
             self.tick();
             if looked_for_code.elapsed() >= NEW_CODE_INTERVAL {
                 for (process, _) in &mut self.processes {
@@ -169,70 +190,107 @@ impl Ticker {
                 looked_for_code = Instant::now();
             }
             // Ticks that were missed are not made up for: the threads' CPU time
-            // tells that samples are due.
+            // tells that samples are due. A tick that took long is followed by as
+            // long a rest.
             let now = Instant::now();
-            while next <= now {
+            while next <= now + (now - begun) {
                 next += self.period;
             }
-            thread::sleep(next - now);
+            if !self.rest(next) {
+                break;
+            }
         }
-        self.totals
+        Totals {
+            lost: self.lost,
+            stops: self.stops.summary(),
+        }
     }
 
-    /// Does what was ordered; whether to go on.
-    fn obey(&mut self) -> bool {
+    /// Does what is ordered, and samples what stops, until the next tick; whether to
+    /// go on.
+    fn rest(&mut self, until: Instant) -> bool {
+        let mut pause = SHORTEST_PAUSE;
         loop {
-            match self.orders.try_recv() {
+            let now = Instant::now();
+            self.look_at_asked();
+            let took = now.elapsed();
+            let mut wait = until.saturating_duration_since(now + took);
+            if !self.asked.is_empty() {
+                wait = wait.min(pause.max(took));
+                pause = (2 * pause).min(LONGEST_PAUSE);
+            }
+            match self.orders.recv_timeout(wait) {
                 Ok(Command::Add(process)) => self.processes.push(*process),
                 Ok(Command::Remove(pid)) => self.processes.retain(|(it, _)| it.pid != pid),
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => return true,
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return true,
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 
     fn tick(&mut self) {
-        let Ticker {
-            period,
-            sink,
-            processes,
-            totals,
-            ..
-        } = self;
-        for (process, threads) in processes {
-            for tid in threads.due(*period) {
+        for i in 0..self.processes.len() {
+            let (process, threads) = &mut self.processes[i];
+            let pid = process.pid;
+            let asked = &self.asked;
+            let waits = |tid| asked.iter().any(|it| (it.pid, it.tid) == (pid, tid));
+            let due = threads.due(self.period, waits);
+            // Where there are more than have a CPU, most of them have none.
+            let patience = match due.len() <= self.cpus {
+                true => PATIENCE_WITH_ONE,
+                false => Duration::ZERO,
+            };
+            for tid in due {
                 // The ones before it took their time.
-                if !threads.runs(tid) {
+                let Some(cpu) = self.processes[i].1.runs(tid) else {
                     continue;
-                }
-                let begun = Instant::now();
-                let taken = take(process, tid);
-                totals.stopped += begun.elapsed();
-                match taken {
-                    Ok(Some(sample)) => match sink.try_send(sample) {
-                        Ok(()) => {}
-                        Err(TrySendError::Full(_)) => totals.lost += 1,
-                        // Nobody wants them any more; the orders say so too.
-                        Err(TrySendError::Disconnected(_)) => return,
-                    },
+                };
+                // It has to wait until we give way.
+                let patience = match cpu == sched_getcpu() as u32 {
+                    true => Duration::ZERO,
+                    false => patience,
+                };
+                match AskedThread::ask(pid, tid) {
+                    Ok(Some(asked)) => self.take(asked.watch(patience)),
                     Ok(None) => {}
                     // A debugger has it, for instance.
-                    Err(_) => totals.lost += 1,
+                    Err(_) => self.lost += 1,
                 }
             }
         }
     }
-}
 
-/// The stack of a thread that runs; `None` where it has ended or runs another
-/// program now.
-fn take(process: &mut Process, tid: u32) -> Result<Option<RawSample>, Error> {
-    let Some(stopped) = StoppedThread::stop(process.pid, tid)? else {
-        return Ok(None);
-    };
-    let Some(state) = stopped.state() else {
-        return Ok(None);
-    };
-    let sample = process.walk(&[(tid, state)]).pop();
-    Ok(sample.filter(|_| process.is_same_program()))
+    fn look_at_asked(&mut self) {
+        for asked in std::mem::take(&mut self.asked) {
+            self.take(asked.look());
+        }
+    }
+
+    /// The stack of a thread that was asked to stop, if it has.
+    fn take(&mut self, answer: Answer) {
+        let stopped = match answer {
+            Answer::NotYet(asked) => return self.asked.push(asked),
+            Answer::Stopped(stopped) => stopped,
+            Answer::Ended => return,
+        };
+        let pid = stopped.pid;
+        let Some((process, _)) = self.processes.iter_mut().find(|(it, _)| it.pid == pid) else {
+            return;
+        };
+        let state = stopped.state();
+        let sample = state.and_then(|state| process.walk(&[(stopped.tid, state)]).pop());
+        // What was read is good if it stood still until now.
+        let Some(length) = stopped.release() else {
+            return;
+        };
+        self.stops.add(length);
+        let Some(sample) = sample.filter(|_| process.is_same_program()) else {
+            return;
+        };
+        // Where nobody wants them any more, the orders say so too.
+        if let Err(TrySendError::Full(_)) = self.sink.try_send(sample) {
+            self.lost += 1;
+        }
+    }
 }

@@ -157,46 +157,6 @@ impl Drop for Stopped {
     }
 }
 
-/// One thread that stands still. It runs again when this is dropped, with the
-/// signal that it was about to get.
-#[derive(Debug)]
-pub(super) struct StoppedThread {
-    tid: u32,
-    signal: i32,
-}
-
-impl StoppedThread {
-    /// Stops thread `tid` of process `pid`, which runs; `None` where it has
-    /// ended. As long as the kernel keeps the thread (it may have begun to wait
-    /// for a disk), so long does this take.
-    pub fn stop(pid: u32, tid: u32) -> Result<Option<StoppedThread>, Error> {
-        let asked = sys::seize(tid as i32).and_then(|()| sys::interrupt(tid as i32));
-        match asked {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, tid) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(refused(pid, tid, error)),
-        }
-        match sys::wait(tid as i32) {
-            Ok(Status::Stopped { signal }) => Ok(Some(StoppedThread { tid, signal })),
-            Ok(Status::Ended | Status::Running) => Ok(None),
-            Err(source) => Err(Error::Io { pid, source }),
-        }
-    }
-
-    /// Its registers; `None` where it was killed meanwhile.
-    pub fn state(&self) -> Option<State> {
-        sys::state(self.tid as i32).ok()
-    }
-}
-
-impl Drop for StoppedThread {
-    fn drop(&mut self) {
-        let _ = sys::detach(self.tid as i32, self.signal);
-    }
-}
-
 /// Whether process `pid` may be stopped; it is not.
 ///
 /// # Errors
@@ -238,7 +198,7 @@ pub(super) fn thread_ids(pid: u32) -> Result<Vec<u32>, Error> {
 }
 
 /// Why `tid` may not be traced.
-fn refused(pid: u32, tid: u32, error: io::Error) -> Error {
+pub(super) fn refused(pid: u32, tid: u32, error: io::Error) -> Error {
     if error.raw_os_error() != Some(libc::EPERM) {
         return Error::Io { pid, source: error };
     }
@@ -267,7 +227,7 @@ fn status_number(path: &str, field: &str) -> Option<u32> {
 }
 
 /// Whether a thread has ended, or will have as soon as somebody looks.
-fn has_ended(pid: u32, tid: u32) -> bool {
+pub(super) fn has_ended(pid: u32, tid: u32) -> bool {
     matches!(state_letter(pid, tid), None | Some('Z' | 'X' | 'x'))
 }
 

@@ -93,12 +93,6 @@ fn event_of(status: i32) -> Event {
     }
 }
 
-/// From here on this thread of ours gets a CPU before others, if this user may have that.
-pub(super) fn go_first() {
-    // On Linux, a thread has a priority of its own.
-    let _ = rustix::process::setpriority_process(None, -20);
-}
-
 /// Begins to trace `tid`, which goes on running. Should this thread end, the
 /// kernel lets go of it.
 pub(super) fn seize(tid: i32) -> io::Result<()> {
@@ -133,14 +127,14 @@ pub(super) fn status(tid: i32) -> io::Result<Status> {
     }
 }
 
-/// Waits until a traced thread that was asked to stop has done so, or has ended.
+/// Looks whether a traced thread that was asked to stop has done so, or has ended.
 ///
 /// The end of a process that this one has started is left to whoever asks for its
 /// exit status: it could be told but once.
-pub(super) fn wait(tid: i32) -> io::Result<Status> {
+pub(super) fn look(tid: i32) -> io::Result<Status> {
     // SAFETY: a structure of integers, for which zero is a value.
     let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let options = libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::WNOWAIT;
+    let options = libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::WNOWAIT | libc::WNOHANG;
     // SAFETY: `found` is there to be written to.
     while unsafe { libc::waitid(libc::P_PID, tid as u32, &mut found, options) } != 0 {
         match io::Error::last_os_error() {
@@ -149,6 +143,10 @@ pub(super) fn wait(tid: i32) -> io::Result<Status> {
             error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Status::Ended),
             error => return Err(error),
         }
+    }
+    // SAFETY: the kernel has filled in what belongs to a child, or nothing.
+    if unsafe { found.si_pid() } == 0 {
+        return Ok(Status::Running);
     }
     if matches!(found.si_code, libc::CLD_TRAPPED | libc::CLD_STOPPED) {
         // SAFETY: the kernel has filled in what belongs to a child.
@@ -195,6 +193,32 @@ fn waitpid(tid: i32, options: i32) -> io::Result<Option<i32>> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(Some(status)),
     }
+}
+
+/// Copies `pieces` (address and length) of a thread's memory one after the other into
+/// `bytes`, as far as they can be read; how many bytes.
+pub(super) fn read_memory(
+    tid: i32,
+    pieces: &[(u64, usize)],
+    bytes: &mut [u8],
+) -> io::Result<usize> {
+    let to = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    let from: Vec<libc::iovec> = pieces
+        .iter()
+        .map(|&(address, length)| libc::iovec {
+            iov_base: address as *mut libc::c_void,
+            iov_len: length,
+        })
+        .collect();
+    // SAFETY: `to` is of one range that is there to be written to, and of which no more
+    // is written than it has; the others are addresses of another process.
+    let copied = unsafe {
+        libc::process_vm_readv(tid, &to, 1, from.as_ptr(), from.len() as libc::c_ulong, 0)
+    };
+    usize::try_from(copied).map_err(|_| io::Error::last_os_error())
 }
 
 /// The registers of a stopped thread.

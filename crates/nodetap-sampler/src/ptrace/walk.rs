@@ -8,6 +8,7 @@
 use nodetap_v8::{Memory, Tagged};
 use rustc_hash::FxHashMap;
 
+use super::identity::{self, Guesses, Identity};
 use super::stack::StackCopy;
 use super::sys::State;
 use super::unwind::{Caller, Cursor, NativeUnwinder};
@@ -22,7 +23,6 @@ const USER_START: u64 = 0x1000;
 
 /// What is known of the process.
 pub(super) struct Walker<'a> {
-    pub memory: &'a dyn Memory,
     pub config: ProcessConfig,
     /// Whether V8's embedded builtins are at an address.
     pub is_builtin: &'a dyn Fn(u64) -> bool,
@@ -30,16 +30,7 @@ pub(super) struct Walker<'a> {
     /// Whose functions have been identified, by their address: nothing moves
     /// while all threads stand still.
     pub identified: FxHashMap<u64, Identity>,
-}
-
-/// What identifies a function.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Identity {
-    shared: u64,
-    script: u64,
-    script_id: u32,
-    literal_id: u32,
-    code: u64,
+    pub guesses: &'a mut Guesses,
 }
 
 /// How a walk ended.
@@ -56,23 +47,25 @@ enum End {
 }
 
 impl Walker<'_> {
-    /// The stack of a thread in this state.
-    pub fn walk(&mut self, state: &State) -> RawSample {
+    /// The stack of a thread in this state, whose memory is `memory`.
+    pub fn walk(&mut self, memory: &dyn Memory, state: &State) -> RawSample {
         let registers = state.registers;
-        let mut stack = StackCopy::new(self.memory, registers.rsp);
+        let mut stack = StackCopy::new(memory, registers.rsp);
         let mut frames = Vec::new();
+        let mut functions = Vec::new();
         // A thread that only works for the kernel (io_uring's) has no user registers.
         let end = match registers.rip {
             0 => End::Chain,
-            _ => self.frames(state, &mut stack, &mut frames),
+            _ => self.frames(state, &mut stack, &mut frames, &mut functions),
         };
+        self.identify(memory, &mut frames, &functions);
         RawSample {
             in_kernel: state.in_kernel,
             truncated: end == End::Truncated,
             broken: end == End::Broken,
             complete: end == End::First,
             registers,
-            code: self.code_at(registers.rip),
+            code: self.code_at(memory, registers.rip),
             stack: stack.first_words(STACK_WORDS as usize),
             frames,
             ..RawSample::default()
@@ -81,7 +74,7 @@ impl Walker<'_> {
 
     /// The code around a thread's own pc, unless it is in the file that V8 is in:
     /// that stays what it is.
-    fn code_at(&self, rip: u64) -> Option<[u8; CODE_BYTES]> {
+    fn code_at(&self, memory: &dyn Memory, rip: u64) -> Option<[u8; CODE_BYTES]> {
         let config = &self.config;
         let file = config.native_start..config.native_end;
         if config.has_v8 == 0 || file.contains(&rip) {
@@ -89,15 +82,17 @@ impl Walker<'_> {
         }
         let mut code = [0; CODE_BYTES];
         let start = rip.wrapping_sub(CODE_BEFORE as u64);
-        self.memory.read(start, &mut code).ok()?;
+        memory.read(start, &mut code).ok()?;
         Some(code)
     }
 
+    /// Adds to `functions` the index of each frame whose function is to be identified.
     fn frames(
         &mut self,
         state: &State,
         stack: &mut StackCopy<'_>,
         frames: &mut Vec<FrameRecord>,
+        functions: &mut Vec<usize>,
     ) -> End {
         let registers = state.registers;
         let mut at = Cursor {
@@ -181,14 +176,7 @@ impl Walker<'_> {
                 && Tagged(frame.function).is_heap_object()
                 && (first || !self.is_certainly_cpp(at.pc))
             {
-                let identity = self.identify(frame.function);
-                frame.shared = identity.shared;
-                frame.script = identity.script;
-                frame.script_id = identity.script_id;
-                frame.literal_id = identity.literal_id;
-                if self.config.shared_code != 0 {
-                    frame.bytecode_array = identity.code;
-                }
+                functions.push(frames.len());
             }
             frames.push(frame);
             match return_address {
@@ -211,91 +199,22 @@ impl Walker<'_> {
             && (config.native_start..config.native_end).contains(&pc)
     }
 
-    /// What identifies the function at `function`, tagged.
-    fn identify(&mut self, function: u64) -> Identity {
-        if let Some(known) = self.identified.get(&function) {
-            return *known;
+    /// Tells of `frames` with these indices what identifies their functions.
+    fn identify(&mut self, memory: &dyn Memory, frames: &mut [FrameRecord], which: &[usize]) {
+        let functions: Vec<u64> = which.iter().map(|&i| frames[i].function).collect();
+        let found = &mut self.identified;
+        identity::identify(&functions, &self.config, memory, self.guesses, found);
+        for (&i, function) in which.iter().zip(&functions) {
+            let frame = &mut frames[i];
+            let identity = found.get(function).copied().unwrap_or_default();
+            frame.shared = identity.shared;
+            frame.script = identity.script;
+            frame.script_id = identity.script_id;
+            frame.literal_id = identity.literal_id;
+            if self.config.shared_code != 0 {
+                frame.bytecode_array = identity.code;
+            }
         }
-        let identity = self.read_identity(function).unwrap_or_default();
-        self.identified.insert(function, identity);
-        identity
-    }
-
-    fn read_identity(&self, function: u64) -> Option<Identity> {
-        let config = &self.config;
-        let address = |tagged: u64, offset: u32| (tagged - 1).wrapping_add(u64::from(offset));
-        let memory = self.memory;
-        let shared = memory.u64(address(function, config.function_shared)).ok()?;
-        if !Tagged(shared).is_heap_object() {
-            return None;
-        }
-        let only_shared = Identity {
-            shared,
-            ..Identity::default()
-        };
-        let script = memory.u64(address(shared, config.shared_script)).ok();
-        let literal_id = match config.shared_scope_info {
-            0 => memory.u32(address(shared, config.shared_literal_id)).ok(),
-            offset => memory
-                .u64(address(shared, offset))
-                .ok()
-                .and_then(|info| self.read_place(info)),
-        };
-        let (Some(script), Some(literal_id)) = (script, literal_id) else {
-            return Some(only_shared);
-        };
-        if !Tagged(script).is_heap_object() {
-            return Some(only_shared);
-        }
-        let id = memory.u64(address(script, config.script_id)).unwrap_or(0);
-        Some(Identity {
-            shared,
-            script,
-            // Without pointer compression a Smi's value is the upper half, the
-            // lower is 0.
-            script_id: match id as u32 {
-                0 => (id >> 32) as u32,
-                _ => 0,
-            },
-            literal_id,
-            code: match config.shared_code {
-                0 => 0,
-                offset => memory.u64(address(shared, offset)).unwrap_or(0),
-            },
-        })
-    }
-
-    /// Where a function starts, with its kind (`ScopeInfo::literal` in
-    /// `nodetap-v8`): from its `ScopeInfo`, tagged.
-    fn read_place(&self, info: u64) -> Option<u32> {
-        /// More locals than any function has.
-        const MAX_LOCALS: u64 = 1 << 20;
-        let config = &self.config;
-        if !Tagged(info).is_heap_object() {
-            return None;
-        }
-        let start = (info - 1).wrapping_add(u64::from(config.scope_info_flags));
-        let word = |at: u64| self.memory.u64(start.wrapping_add(at)).ok();
-        let flags = (word(0)? >> 32) as u32;
-        let locals = word(16)? >> 32;
-        if locals > MAX_LOCALS {
-            return None;
-        }
-        // The name of each local, and what is known of it.
-        let mut at = 24 + 16 * locals;
-        // On the stack, or in the context.
-        if matches!(flags >> 7 & 3, 1 | 2) {
-            at += 8;
-        }
-        if flags & config.scope_info_function_variable != 0 {
-            at += 16;
-        }
-        if flags & config.scope_info_inferred_name != 0 {
-            at += 8;
-        }
-        let place = word(at).filter(|&place| place as u32 == 0)?;
-        let kind = flags >> (config.scope_info_kind_shift & 31) & 31;
-        Some(((place >> 32) as u32) << 5 | kind)
     }
 }
 
@@ -367,11 +286,11 @@ mod tests {
 
     fn walk_with(words: BTreeMap<u64, u64>, config: ProcessConfig) -> RawSample {
         let mut walker = Walker {
-            memory: &Words(words),
             config,
             is_builtin: &|_| false,
             native: &mut NativeUnwinder::new(),
             identified: FxHashMap::default(),
+            guesses: &mut Guesses::default(),
         };
         let registers = Registers {
             rip: 0x8000,
@@ -383,7 +302,7 @@ mod tests {
             registers,
             in_kernel: true,
         };
-        let sample = walker.walk(&state);
+        let sample = walker.walk(&Words(words), &state);
         assert!(!sample.complete && sample.in_kernel);
         assert_eq!(sample.registers, registers);
         sample

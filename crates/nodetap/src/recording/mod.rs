@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use nodetap_profile::{Format, Metadata, formats};
 use nodetap_sampler::ebpf;
+use nodetap_sampler::ptrace::Stops;
 use nodetap_sampler::sampler::{self, Options, Sampler};
 use rustix::process::{Pid, Signal, kill_process};
 use tracing::debug;
@@ -136,7 +137,7 @@ pub fn record(settings: &Settings) -> Result<()> {
     }
     output.write(|to| formats::write(&profile, settings.format, to))?;
     let samples = profile.samples().len();
-    terminal::line(closing_line(&profile.metadata, samples, totals.stopped));
+    terminal::line(closing_line(&profile.metadata, samples, totals.stops));
     if let Some(better) = better {
         terminal::hint(better);
     }
@@ -332,8 +333,12 @@ fn better_sampler(error: &ebpf::Error, task: Task) -> String {
     }
 }
 
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
 /// What was kept and what was not, and for how long threads stood still for it.
-fn closing_line(metadata: &Metadata, samples: usize, stopped: Option<Duration>) -> String {
+fn closing_line(metadata: &Metadata, samples: usize, stops: Option<Stops>) -> String {
     let Metadata {
         sampler,
         rate_hz,
@@ -347,8 +352,13 @@ fn closing_line(metadata: &Metadata, samples: usize, stopped: Option<Duration>) 
         0 => 0.0,
         _ => 100.0 * *incomplete as f64 / samples as f64,
     };
-    let stopped = stopped.map_or_else(String::new, |stopped| {
-        format!("; stopped for {:.0} ms in all", stopped.as_secs_f64() * 1e3)
+    let stopped = stops.map_or_else(String::new, |stops| {
+        let [total, median, p99, longest] =
+            [stops.total, stops.median, stops.p99, stops.longest].map(milliseconds);
+        format!(
+            "; stopped for {total:.0} ms in all \
+             (median {median:.2}, 99 % within {p99:.2}, longest {longest:.2})"
+        )
     });
     format!(
         "{samples} samples in {seconds:.1} s at {rate_hz} Hz ({sampler}): \
@@ -376,10 +386,16 @@ mod tests {
             closing_line(
                 &Metadata::new("ptrace", 1),
                 0,
-                Some(Duration::from_micros(31_400))
+                Some(Stops {
+                    count: 300,
+                    total: Duration::from_micros(31_400),
+                    median: Duration::from_micros(98),
+                    p99: Duration::from_micros(214),
+                    longest: Duration::from_micros(1_209),
+                })
             ),
             "0 samples in 0.0 s at 1 Hz (ptrace): 0 lost, 0 truncated, 0 incomplete (0.00 %); \
-             stopped for 31 ms in all"
+             stopped for 31 ms in all (median 0.10, 99 % within 0.21, longest 1.21)"
         );
     }
 }
