@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,16 @@ impl Running {
     fn start(program: impl AsRef<Path>, arguments: &[&str]) -> Running {
         let mut command = Command::new(program.as_ref());
         command.args(arguments).stdin(Stdio::null());
-        Running(command.spawn().expect("cannot start it"))
+        loop {
+            match command.spawn() {
+                // What was written just now is open for writing, for a moment, in what
+                // another test starts at the same time.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                started => return Running(started.expect("cannot start it")),
+            }
+        }
     }
 
     fn pid(&self) -> String {
@@ -68,7 +78,7 @@ fn public_nodetap() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     let path = folder.path().join("nodetap");
-    fs::copy(env!("CARGO_BIN_EXE_nodetap"), &path).expect("copy");
+    common::copy_program(Path::new(env!("CARGO_BIN_EXE_nodetap")), &path);
     (folder, path)
 }
 

@@ -194,7 +194,7 @@ fn executable(node: &Node) {
     let folder = folder();
     let program = common::node(&node.version);
     let moved = folder.path().join("node");
-    fs::copy(&program, &moved).expect("copy");
+    common::copy_program(&program, &moved);
     let target = Target::start_in(folder.path(), &moved, "oracle/main.js", &["main", "kinds"]);
     let core = left_by(target, folder.path());
     let (there, _) = dump_of(&core, &[]);
@@ -283,16 +283,14 @@ fn not_a_core(_: &Node) {
 }
 
 /// A core file of something else, which is small.
-fn of_sleep(folder: &Path) -> Option<(u32, PathBuf)> {
+fn of_sleep(folder: &Path, filter: &str) -> Option<(u32, PathBuf)> {
     if !core_file::kernel_writes_them() {
         return None;
     }
-    let mut command = Command::new("sleep");
-    let mut child = command
-        .arg("100")
-        .current_dir(folder)
-        .spawn()
-        .expect("sleep");
+    let script = "echo $1 > /proc/self/coredump_filter; exec sleep 100";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", filter]);
+    let mut child = command.current_dir(folder).spawn().expect("sleep");
     core_file::allow_core_file(child.id() as i32);
     let asleep = format!("/proc/{}/wchan", child.id());
     core_file::wait_until(|| fs::read_to_string(&asleep).is_ok_and(|it| it.contains("nanosleep")));
@@ -304,9 +302,21 @@ fn of_sleep(folder: &Path) -> Option<(u32, PathBuf)> {
 
 fn of_no_node(_: &Node) {
     let folder = folder();
-    let Some((pid, core)) = of_sleep(folder.path()) else {
+    let Some((_, core)) = of_sleep(folder.path(), "0") else {
         return;
     };
+    assert_fails(
+        &core_file::nodetap(&core, &[]),
+        &[
+            &format!(
+                "error: {} has nothing of its process's memory",
+                core.display()
+            ),
+            "hint: where it was written, /proc/PID/coredump_filter said so: 0x33 is the default",
+        ],
+    );
+    fs::remove_file(core).expect("remove");
+    let (pid, core) = of_sleep(folder.path(), "0x33").expect("a core file");
     let name = core.display();
     let output = core_file::nodetap(&core, &[]);
     assert_fails(
@@ -402,7 +412,7 @@ fn damaged(
 
 fn damaged_small(_: &Node) {
     let folder = folder();
-    let Some((_, core)) = of_sleep(folder.path()) else {
+    let Some((_, core)) = of_sleep(folder.path(), "0x33") else {
         return;
     };
     let length = fs::metadata(&core).expect("it").len();

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -359,7 +360,7 @@ fn not_ours(node: &Node) {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(folder.path(), mode).expect("chmod");
     let copy = folder.path().join("nodetap");
-    fs::copy(env!("CARGO_BIN_EXE_nodetap"), &copy).expect("copy");
+    common::copy_program(Path::new(env!("CARGO_BIN_EXE_nodetap")), &copy);
     let mut command = Command::new(&copy);
     command.args(["dump", "-p", &pid.to_string()]);
     command.uid(65534).gid(65534).current_dir("/");

@@ -31,8 +31,9 @@ impl Place {
         let open = fs::Permissions::from_mode(0o777);
         fs::set_permissions(folder.path(), open).expect("chmod");
         let place = Place { folder };
-        fs::copy(env!("CARGO_BIN_EXE_nodetap"), place.path("nodetap")).expect("copy");
-        fs::copy(common::node(VERSION), place.path("node")).expect("copy");
+        let nodetap = Path::new(env!("CARGO_BIN_EXE_nodetap"));
+        common::copy_program(nodetap, place.path("nodetap").as_ref());
+        common::copy_program(&common::node(VERSION), place.path("node").as_ref());
         fs::write(place.path("program.js"), program).expect("write");
         place
     }

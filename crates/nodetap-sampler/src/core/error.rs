@@ -34,6 +34,12 @@ pub enum CoreError {
         /// How many there should be, where that can be told.
         whole: Option<u64>,
     },
+    /// The kernel was told to leave out what matters.
+    #[error("{} has nothing of its process's memory", path.display())]
+    NoMemory {
+        /// The core file.
+        path: PathBuf,
+    },
     /// The program is not here.
     #[error(
         "{} needs the program that left it: cannot read {}: {}",
@@ -129,6 +135,10 @@ impl CoreError {
             } => Some(format!("unpack it: {packer} -d {}", path.display())),
             CoreError::Cut { .. } => Some(
                 "where it was written a limit was too low: `ulimit -c unlimited`, in a systemd unit LimitCORE=infinity"
+                    .to_owned(),
+            ),
+            CoreError::NoMemory { .. } => Some(
+                "where it was written, /proc/PID/coredump_filter said so: 0x33 is the default"
                     .to_owned(),
             ),
             CoreError::NoExecutable { is_named: true, .. } => None,

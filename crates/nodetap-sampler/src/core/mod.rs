@@ -405,6 +405,12 @@ fn parse(path: &Path, file: &File, length: u64) -> Result<(Notes, Vec<Segment>),
     if notes.threads.is_empty() {
         return Err(CoreError::not_a_core(path, "no thread is in it"));
     }
+    let has_memory = |segment: &Segment| segment.permissions.write && segment.size > 0;
+    if !segments.iter().any(has_memory) {
+        return Err(CoreError::NoMemory {
+            path: path.to_owned(),
+        });
+    }
     notes.complete();
     sort(&mut segments);
     Ok((notes, segments))

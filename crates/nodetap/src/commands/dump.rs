@@ -33,7 +33,7 @@ use crate::terminal;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The process
-    #[arg(short, long, value_name = "PID", required_unless_present = "core")]
+    #[arg(short, long, value_name = "PID", required_unless_present_any = ["core", "exe"])]
     #[arg(value_parser = arguments::pid, allow_negative_numbers = true)]
     pid: Option<u32>,
 

@@ -63,6 +63,15 @@ pub fn fixture(name: &str) -> PathBuf {
     path
 }
 
+/// Copies a program that is to be run. Another process does that: what this one has open
+/// for writing, a child that another test starts has open too for a moment, and then it
+/// cannot be executed.
+pub fn copy_program(from: &Path, to: &Path) {
+    let mut copy = std::process::Command::new("cp");
+    let status = copy.arg(from).arg(to).status().expect("cannot run cp");
+    assert!(status.success(), "cp: {status}");
+}
+
 /// The program of `make demo`.
 pub fn demo() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo");
