@@ -89,10 +89,9 @@ impl NativeUnwinder {
     /// read once more.
     pub fn look_again(&mut self, source: &Source, memory: &dyn Memory) {
         self.met_new_code = false;
-        let text = source.mappings().unwrap_or_default();
-        let maps = MemoryMaps::from_buf_read(&*text);
+        let maps = source.mappings().map(|it| MemoryMaps::from_buf_read(&*it));
         // A process that has ended maps nothing new.
-        let Ok(maps) = maps else { return };
+        let Ok(Ok(maps)) = maps else { return };
         let known = std::mem::take(&mut self.known);
         self.executable.clear();
         let mut last: Option<(Code, Arc<Backing>)> = None;
