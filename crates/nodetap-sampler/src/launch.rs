@@ -103,24 +103,34 @@ impl Launch {
             Ok(spawned) => spawned,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        // Why it could not be traced goes before what came of that.
-        let pid = match traced {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(spawned.err().unwrap_or(error));
+        let (pid, mut child) = match (traced, spawned) {
+            (Ok(pid), Ok(child)) => (Some(pid), child),
+            (Ok(_), Err(error)) => return Err(error),
+            (Err(traced), Err(spawned)) => {
+                // Why it could not be traced goes before what came of that.
+                return Err(match traced.kind() {
+                    io::ErrorKind::UnexpectedEof => spawned,
+                    _ => traced,
+                });
             }
-            traced => traced?,
+            // It would have told that it may not go on: it was killed.
+            (Err(_), Ok(child)) => (None, child),
         };
-        let child = spawned?;
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        let (traced, ended) = match pid {
+            Some(_) => (Traced::Running, None),
+            None => (Traced::No, Some(child.wait()?)),
+        };
         let mut launch = Launch {
-            process: pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?,
+            process,
             child,
-            traced: Traced::Running,
-            ended: None,
+            traced,
+            ended,
             _not_send: PhantomData,
         };
         // The exec has been: it stops now, unless it was killed. A signal that came
         // before is seen first.
-        while launch.traced == Traced::Running {
+        while let (Traced::Running, Some(pid)) = (launch.traced, pid) {
             let event = sys::wait_for_event(pid)?;
             launch.follow(event);
         }

@@ -4,7 +4,7 @@ use std::hint;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
-use super::stop::{has_ended, refused};
+use super::stop;
 use super::sys::{self, State, Status};
 
 /// A thread that was asked to stop.
@@ -40,24 +40,20 @@ impl AskedThread {
     /// # Errors
     /// Where it may not be stopped.
     pub fn ask(pid: u32, tid: u32) -> Result<Option<AskedThread>, Error> {
-        let mut ran = Instant::now();
-        let asked = sys::seize(tid as i32).and_then(|()| {
-            ran = Instant::now();
-            sys::interrupt(tid as i32)
-        });
-        match asked {
-            Ok(()) => Ok(Some(AskedThread { pid, tid, ran })),
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, tid) => {
-                Ok(None)
-            }
-            Err(error) => Err(refused(pid, tid, error)),
+        if !stop::seize(pid, tid)? {
+            return Ok(None);
         }
+        let ran = Instant::now();
+        // It is traced, and so ours to let go of, or to take note of its end. This fails
+        // if it is ending.
+        let _ = sys::interrupt(tid as i32);
+        Ok(Some(AskedThread { pid, tid, ran }))
     }
 
     /// Whether it has stopped by now.
     pub fn look(self) -> Answer {
         let now = Instant::now();
-        match sys::look(self.tid as i32) {
+        match sys::status(self.tid as i32) {
             Ok(Status::Running) => Answer::NotYet(AskedThread { ran: now, ..self }),
             Ok(Status::Stopped { signal }) => Answer::Stopped(StoppedThread {
                 pid: self.pid,
@@ -65,6 +61,14 @@ impl AskedThread {
                 signal,
                 ran: self.ran,
             }),
+            // A thread that runs another program gets the number of the main thread.
+            Ok(Status::Ended) if self.tid != self.pid && sys::is_traced(self.pid as i32) => {
+                Answer::NotYet(AskedThread {
+                    tid: self.pid,
+                    ran: now,
+                    ..self
+                })
+            }
             Ok(Status::Ended) | Err(_) => Answer::Ended,
         }
     }
@@ -101,13 +105,22 @@ impl StoppedThread {
         sys::state(self.tid as i32).ok()
     }
 
-    /// Lets it go; for how long it stood still, at most. `None` where something has
-    /// ended its stop already: SIGKILL, or an exec of another thread.
-    pub fn release(self) -> Option<Duration> {
+    /// Lets it go; for how long it stood still, at most.
+    ///
+    /// # Errors
+    /// Where something has ended its stop already: SIGKILL, or an exec of another thread.
+    /// As long as nobody takes note of its end, it is not gone: who has started the
+    /// process is not told of it, and such an exec waits.
+    pub fn release(self) -> Result<Duration, AskedThread> {
         let released = sys::detach(self.tid as i32, self.signal);
-        let length = self.ran.elapsed();
+        let ran = Instant::now();
+        let length = ran.duration_since(self.ran);
+        let (pid, tid) = (self.pid, self.tid);
         std::mem::forget(self);
-        released.ok().map(|()| length)
+        match released {
+            Ok(()) => Ok(length),
+            Err(_) => Err(AskedThread { pid, tid, ran }),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod walk;
 use std::fs;
 use std::io;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,9 @@ pub(crate) use sys::State;
 /// The most frames of a stack: more than the deepest recursion that Node.js
 /// allows without being asked for more.
 pub(crate) const MAX_FRAMES: u32 = 1 << 16;
+
+/// How long a snapshot usually takes at most; see [`stop::reap_threads`].
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Every thread of a process at one moment.
 #[derive(Debug)]
@@ -76,7 +80,16 @@ pub fn snapshot(target: &Target) -> Result<Snapshot, Error> {
     let mut process = Process::of(target, MAX_FRAMES).map_err(io_error)?;
     // The kernel lets go of what a thread traces when that thread ends.
     let tracer = thread::Builder::new().name("ptrace".to_owned());
-    let handle = tracer.spawn(move || take(&mut process)).map_err(io_error)?;
+    let (is_over, over) = mpsc::channel::<()>();
+    let take = move || {
+        let taken = take(&mut process);
+        drop(is_over);
+        taken
+    };
+    let handle = tracer.spawn(take).map_err(io_error)?;
+    while over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        stop::reap_threads(pid);
+    }
     match handle.join() {
         Ok(taken) => taken,
         Err(panic) => std::panic::resume_unwind(panic),

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::num::NonZero;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,8 @@ const PATIENCE_WITH_ONE: Duration = Duration::from_micros(50);
 const SHORTEST_PAUSE: Duration = Duration::from_micros(4);
 /// The same when they have not for some time.
 const LONGEST_PAUSE: Duration = Duration::from_micros(256);
+/// How often it is looked whether the sampling thread needs help.
+const HELP_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the sampling thread is given to end.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -86,6 +90,7 @@ impl PtraceSampler {
             sink,
             processes: Vec::new(),
             asked: Vec::new(),
+            asking: Arc::default(),
             cpus: thread::available_parallelism().map_or(1, NonZero::get),
             lost: 0,
             stops: StopTimes::default(),
@@ -94,10 +99,12 @@ impl PtraceSampler {
             ticker.processes.push(prepare(target, options.max_depth)?);
         }
         let first = ticker.processes.first().map_or(0, |(it, _)| it.pid);
-        let thread = thread::Builder::new()
-            .name("ptrace".to_owned())
-            .spawn(move || ticker.run())
-            .map_err(|source| Error::Io { pid: first, source })?;
+        let error = |source| Error::Io { pid: first, source };
+        let asking = Arc::downgrade(&ticker.asking);
+        let spawn = |name: &str| thread::Builder::new().name(name.to_owned());
+        let helper = spawn("reaper").spawn(move || help(&asking));
+        helper.map_err(error)?;
+        let thread = spawn("ptrace").spawn(move || ticker.run()).map_err(error)?;
         Ok(PtraceSampler {
             commands,
             samples,
@@ -162,6 +169,19 @@ fn prepare(target: &Target, max_depth: u32) -> Result<(Process, Threads), Error>
     Ok((process, threads))
 }
 
+/// Helps the thread that samples where it may wait for itself, as long as it is there;
+/// see [`stop::reap_threads`].
+fn help(asking: &Weak<AtomicU32>) {
+    while let Some(asking) = asking.upgrade() {
+        match asking.load(Ordering::Relaxed) {
+            0 => {}
+            pid => stop::reap_threads(pid),
+        }
+        drop(asking);
+        thread::sleep(HELP_INTERVAL);
+    }
+}
+
 /// The thread that samples.
 struct Ticker {
     period: Duration,
@@ -170,6 +190,8 @@ struct Ticker {
     processes: Vec<(Process, Threads)>,
     /// Threads that are to be sampled when they stop.
     asked: Vec<AskedThread>,
+    /// The process of which a thread is being asked, which may take long; else 0.
+    asking: Arc<AtomicU32>,
     cpus: usize,
     lost: u64,
     stops: StopTimes,
@@ -251,7 +273,10 @@ impl Ticker {
                     true => Duration::ZERO,
                     false => patience,
                 };
-                match AskedThread::ask(pid, tid) {
+                self.asking.store(pid, Ordering::Relaxed);
+                let asked = AskedThread::ask(pid, tid);
+                self.asking.store(0, Ordering::Relaxed);
+                match asked {
                     Ok(Some(asked)) => self.take(asked.watch(patience)),
                     Ok(None) => {}
                     // A debugger has it, for instance.
@@ -276,13 +301,15 @@ impl Ticker {
         };
         let pid = stopped.pid;
         let Some((process, _)) = self.processes.iter_mut().find(|(it, _)| it.pid == pid) else {
+            self.asked.extend(stopped.release().err());
             return;
         };
         let state = stopped.state();
         let sample = state.and_then(|state| process.walk(&[(stopped.tid, state)]).pop());
         // What was read is good if it stood still until now.
-        let Some(length) = stopped.release() else {
-            return;
+        let length = match stopped.release() {
+            Ok(length) => length,
+            Err(ending) => return self.asked.push(ending),
         };
         self.stops.add(length);
         let Some(sample) = sample.filter(|_| process.is_same_program()) else {

@@ -92,17 +92,13 @@ impl Stopped {
             if self.threads.contains_key(&tid) {
                 continue;
             }
-            let result = sys::seize(tid as i32).and_then(|()| {
-                // From here on it is ours to let go.
+            if seize(pid, tid)? {
+                // From here on it is ours to let go. This fails if it is ending.
+                let _ = sys::interrupt(tid as i32);
                 self.threads.insert(tid, Thread::Asked);
-                sys::interrupt(tid as i32)
-            });
-            match result {
-                Ok(()) => asked += 1,
-                Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, tid) => {
-                    self.threads.insert(tid, Thread::Ended);
-                }
-                Err(error) => return Err(refused(pid, tid, error)),
+                asked += 1;
+            } else {
+                self.threads.insert(tid, Thread::Ended);
             }
         }
         Ok(asked)
@@ -157,30 +153,62 @@ impl Drop for Stopped {
     }
 }
 
+/// Takes note of the end of threads of process `pid` that another thread of ours traces.
+///
+/// For that one may wait for this: to begin to trace a thread takes a lock that a thread
+/// holds which runs another program, and that one waits until all others are gone, those
+/// too of which nobody has taken note yet.
+pub(super) fn reap_threads(pid: u32) {
+    for tid in thread_ids(pid).unwrap_or_default() {
+        if tid != pid && state_letter(pid, tid) == Some('Z') {
+            let _ = sys::reap(tid as i32);
+        }
+    }
+}
+
 /// Whether process `pid` may be stopped; it is not.
 ///
 /// # Errors
 /// Why not.
 pub(super) fn may_stop(pid: u32) -> Result<(), Error> {
-    let seize = move || match sys::seize(pid as i32) {
-        Ok(()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, pid) => {
-            Err(Error::Ended { pid })
-        }
-        Err(error) => match refused(pid, pid, error) {
-            // It is held at its beginning, and will be let go.
-            Error::AlreadyTraced { tracer, .. } if tracer == std::process::id() => Ok(()),
-            error => Err(error),
-        },
+    let may_seize = move || match seize(pid, pid) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Ended { pid }),
+        // It is held at its beginning, and will be let go.
+        Err(Error::AlreadyTraced { tracer, .. }) if tracer == std::process::id() => Ok(()),
+        Err(error) => Err(error),
     };
     // With the end of the thread that traces it, the kernel lets go of it.
     let tracer = std::thread::Builder::new().name("ptrace".to_owned());
     let tracer = tracer
-        .spawn(seize)
+        .spawn(may_seize)
         .map_err(|source| Error::Io { pid, source })?;
     match tracer.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Begins to trace thread `tid` of process `pid`; whether it has not ended.
+///
+/// # Errors
+/// Where it may not be traced.
+pub(super) fn seize(pid: u32, tid: u32) -> Result<bool, Error> {
+    let mut attempts = 10;
+    loop {
+        let Err(error) = sys::seize(tid as i32) else {
+            return Ok(true);
+        };
+        if error.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, tid) {
+            return Ok(false);
+        }
+        attempts -= 1;
+        match refused(pid, tid, error) {
+            // When another thread than the main one runs another program, there is a moment
+            // in which the main thread has ended and has no successor yet.
+            Error::NoPermission { .. } if attempts > 0 => sleep(Duration::from_millis(1)),
+            error => return Err(error),
+        }
     }
 }
 
@@ -198,7 +226,7 @@ pub(super) fn thread_ids(pid: u32) -> Result<Vec<u32>, Error> {
 }
 
 /// Why `tid` may not be traced.
-pub(super) fn refused(pid: u32, tid: u32, error: io::Error) -> Error {
+fn refused(pid: u32, tid: u32, error: io::Error) -> Error {
     if error.raw_os_error() != Some(libc::EPERM) {
         return Error::Io { pid, source: error };
     }
@@ -227,7 +255,7 @@ fn status_number(path: &str, field: &str) -> Option<u32> {
 }
 
 /// Whether a thread has ended, or will have as soon as somebody looks.
-pub(super) fn has_ended(pid: u32, tid: u32) -> bool {
+fn has_ended(pid: u32, tid: u32) -> bool {
     matches!(state_letter(pid, tid), None | Some('Z' | 'X' | 'x'))
 }
 

@@ -62,35 +62,33 @@ pub(crate) fn listen(tid: i32) -> io::Result<()> {
 
 /// What a thread that is traced for its execs has done, if it has done something.
 pub(crate) fn event(tid: i32) -> io::Result<Option<Event>> {
-    let Some(status) = waitpid(tid, libc::WNOHANG)? else {
-        return Ok(None);
-    };
-    Ok(Some(event_of(status)))
+    let change = change(tid, libc::WNOHANG)?;
+    change.map(|change| event_of(tid, change)).transpose()
 }
 
 /// The next thing that a thread does which is traced for its execs.
 pub(crate) fn wait_for_event(tid: i32) -> io::Result<Event> {
     loop {
-        match waitpid(tid, 0) {
-            Ok(Some(status)) => return Ok(event_of(status)),
-            Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        if let Some(change) = change(tid, 0)? {
+            return event_of(tid, change);
         }
     }
 }
 
-fn event_of(status: i32) -> Event {
-    if !libc::WIFSTOPPED(status) {
-        return Event::Ended(status);
-    }
-    let signal = libc::WSTOPSIG(status);
-    match status >> 16 {
+fn event_of(tid: i32, change: Change) -> io::Result<Event> {
+    let Change::Stopped { code } = change else {
+        return match reap(tid)? {
+            Some(status) => Ok(Event::Ended(status)),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        };
+    };
+    let signal = code & 0xff;
+    Ok(match code >> 8 {
         0 => Event::Signal(signal),
         libc::PTRACE_EVENT_EXEC => Event::Execed,
         libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => Event::GroupStop,
         _ => Event::Signal(0),
-    }
+    })
 }
 
 /// Begins to trace `tid`, which goes on running. Should this thread end, the
@@ -112,53 +110,30 @@ pub(crate) fn detach(tid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::ptrace(libc::PTRACE_DETACH, tid, 0, libc::c_long::from(signal)) })
 }
 
-/// Looks whether a traced thread has stopped, without waiting for it.
+/// Looks whether a traced thread has stopped, or has ended, without waiting for it.
 pub(super) fn status(tid: i32) -> io::Result<Status> {
-    match waitpid(tid, libc::WNOHANG) {
+    match change(tid, libc::WNOHANG) {
         Ok(None) => Ok(Status::Running),
+        Ok(Some(Change::Stopped { code })) => Ok(Status::Stopped {
+            signal: stop_signal(code),
+        }),
+        Ok(Some(Change::Ended)) => {
+            // The end of a process that this one has started is left to whoever asks for
+            // its exit status: it could be told but once.
+            if !is_our_child(tid) {
+                let _ = reap(tid);
+            }
+            Ok(Status::Ended)
+        }
         // Not ours any more: an exec of another thread has ended it.
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Status::Ended),
         Err(error) => Err(error),
-        Ok(Some(status)) if libc::WIFSTOPPED(status) => {
-            let signal = stop_signal(status >> 8);
-            Ok(Status::Stopped { signal })
-        }
-        Ok(Some(_)) => Ok(Status::Ended),
     }
 }
 
-/// Looks whether a traced thread that was asked to stop has done so, or has ended.
-///
-/// The end of a process that this one has started is left to whoever asks for its
-/// exit status: it could be told but once.
-pub(super) fn look(tid: i32) -> io::Result<Status> {
-    // SAFETY: a structure of integers, for which zero is a value.
-    let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let options = libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::WNOWAIT | libc::WNOHANG;
-    // SAFETY: `found` is there to be written to.
-    while unsafe { libc::waitid(libc::P_PID, tid as u32, &mut found, options) } != 0 {
-        match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => {}
-            // Not ours any more: an exec of another thread has ended it.
-            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(Status::Ended),
-            error => return Err(error),
-        }
-    }
-    // SAFETY: the kernel has filled in what belongs to a child, or nothing.
-    if unsafe { found.si_pid() } == 0 {
-        return Ok(Status::Running);
-    }
-    if matches!(found.si_code, libc::CLD_TRAPPED | libc::CLD_STOPPED) {
-        // SAFETY: the kernel has filled in what belongs to a child.
-        let status = unsafe { found.si_status() };
-        return Ok(Status::Stopped {
-            signal: stop_signal(status),
-        });
-    }
-    if !is_our_child(tid) {
-        let _ = waitpid(tid, libc::WNOHANG);
-    }
-    Ok(Status::Ended)
+/// Whether this thread of ours traces the thread `tid`.
+pub(super) fn is_traced(tid: i32) -> bool {
+    change(tid, libc::WNOHANG).is_ok()
 }
 
 /// Whether this process has started the process `pid`.
@@ -184,11 +159,47 @@ fn stop_signal(code: i32) -> i32 {
     }
 }
 
-/// What has become of a thread, if something has.
-fn waitpid(tid: i32, options: i32) -> io::Result<Option<i32>> {
+/// What has become of a thread that this one traces.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// It stands still, for what the exit code says that the kernel gives the stop.
+    Stopped { code: i32 },
+    /// It has ended.
+    Ended,
+}
+
+/// What has become of a thread that this one traces. (What other threads of ours trace,
+/// or this process has started, it does not tell.)
+///
+/// It is not taken note of (`WNOWAIT`), so the kernel tells it again until the thread is
+/// let go, or reaped. For taking note of a stop takes the signal that the thread is about
+/// to get (`wait_task_stopped` in the kernel's `kernel/exit.c`): if we were killed then,
+/// nobody would give it back.
+fn change(tid: i32, options: i32) -> io::Result<Option<Change>> {
+    let options =
+        libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD | options;
+    // SAFETY: a structure of integers, for which zero is a value.
+    let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `found` is there to be written to.
+    while unsafe { libc::waitid(libc::P_PID, tid.unsigned_abs(), &mut found, options) } != 0 {
+        match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+    // SAFETY: the kernel has filled in what belongs to a child, or nothing.
+    let (found_any, code) = unsafe { (found.si_pid() != 0, found.si_status()) };
+    Ok(found_any.then_some(match found.si_code {
+        libc::CLD_TRAPPED | libc::CLD_STOPPED => Change::Stopped { code },
+        _ => Change::Ended,
+    }))
+}
+
+/// Takes note of the end of a thread that any thread of ours traces; how it ended.
+pub(super) fn reap(tid: i32) -> io::Result<Option<i32>> {
     let mut status = 0;
     // SAFETY: `status` is there to be written to.
-    match unsafe { libc::waitpid(tid, &mut status, libc::__WALL | options) } {
+    match unsafe { libc::waitpid(tid, &mut status, libc::__WALL | libc::WNOHANG) } {
         0 => Ok(None),
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(Some(status)),

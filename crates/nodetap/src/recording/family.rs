@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -133,7 +134,13 @@ impl Family {
         if let Some(failure) = self.failure.take() {
             return Some(failure);
         }
-        self.launch.as_ref()?;
+        let status = self.launch.as_mut()?.status();
+        if let Some(signal) = status.and_then(|status| status.signal()) {
+            return Some(Failure::new(format_args!(
+                "{} was killed by signal {signal} before it ran Node.js",
+                self.command
+            )));
+        }
         let failure = Failure::new(format_args!("{} did not run Node.js", self.command));
         Some(match self.follow {
             true => failure,
