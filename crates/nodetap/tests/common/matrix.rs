@@ -120,7 +120,8 @@ enum When {
 /// generation of V8's compilers.
 const FEW: [&str; 4] = ["0.10.", "6.", "20.", "24."];
 
-fn is_for_all_nodes() -> bool {
+/// Whether this is `make test-all`.
+pub fn is_for_all_nodes() -> bool {
     std::env::var("NODETAP_TEST_NODES").is_ok_and(|which| which == "all")
 }
 
