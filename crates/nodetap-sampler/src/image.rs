@@ -263,7 +263,8 @@ impl Image {
         image.builtin_names.sort_unstable();
         image.builtin_names.dedup_by_key(|(address, _)| *address);
         image.metadata = values.into_iter().collect();
-        if image.node_metadata.is_none() && !image.metadata.is_empty() {
+        let has_v8 = !image.metadata.is_empty() || !image.version_symbols.is_empty();
+        if image.node_metadata.is_none() && has_v8 {
             image.node_version = elf
                 .sections()
                 .filter(|section| section.kind() == SectionKind::ReadOnlyData)

@@ -213,10 +213,17 @@ impl Target {
                     });
                 }
             };
-            if image.metadata.is_empty() {
+            let has_metadata = !image.metadata.is_empty();
+            if !has_metadata && !needs_no_metadata(&memory, &image, &path) {
                 continue;
             }
             let mut target = Target::with_image(source, command, memory, image, &path)?;
+            if !has_metadata {
+                let checked = target
+                    .layout
+                    .check_objects(&target.memory, anonymous(&maps));
+                checked.map_err(|source| TargetError::UnknownV8 { pid, source })?;
+            }
             target.builtins.find_copies(source, &maps, &path.mapped_as);
             return Ok(target);
         }
@@ -309,7 +316,7 @@ impl Target {
             debug_info_script: self.layout.debug_info_script.unwrap_or(0),
             max_depth,
             has_v8: 1,
-            padding: 0,
+            entry_caller: self.layout.frame.entry_caller.map_or(0, i32::unsigned_abs),
         }
     }
 }
@@ -407,11 +414,29 @@ fn modules_that_may_hold_v8(source: &Source, maps: &MemoryMaps) -> Vec<Module> {
     modules
 }
 
+/// Memory that is of no file, is read and is written: V8's heap is there.
+fn anonymous(maps: &procfs::process::MemoryMaps) -> impl Iterator<Item = Addresses> {
+    use procfs::process::{MMPermissions, MMapPath};
+    let wanted = MMPermissions::READ | MMPermissions::WRITE;
+    let is_heap = move |map: &&procfs::process::MemoryMap| {
+        matches!(map.pathname, MMapPath::Anonymous) && map.perms.contains(wanted)
+    };
+    let range = |map: &procfs::process::MemoryMap| map.address.0..map.address.1;
+    maps.iter().filter(is_heap).map(range)
+}
+
 /// `libnode.so.108`, `libv8.so`: what distributions put V8 in.
 pub fn is_node_library(path: &Path) -> bool {
     path.file_name()
         .and_then(|name| name.to_str())
         .is_some_and(|name| name.starts_with("libnode") || name.starts_with("libv8"))
+}
+
+/// Whether the V8 in `image` is one that has no metadata, and is known all the same.
+fn needs_no_metadata(memory: &dyn Memory, image: &Image, module: &Module) -> bool {
+    let bias = module.start.wrapping_sub(image.first_address);
+    let version = v8_version(memory, image, bias).and_then(|version| version.parse().ok());
+    version.is_some_and(Layout::needs_no_metadata)
 }
 
 /// V8's version as its `Version` class has it (`src/utils/version.h`).

@@ -401,6 +401,9 @@ pub struct FrameLayout {
     pub function: i32,
     pub bytecode_array: i32,
     pub bytecode_offset: i32,
+    /// Where C++ keeps no frame pointers: where V8's frame for calls from C++ has the
+    /// frame pointer of the frame that called C++.
+    pub entry_caller: Option<i32>,
 }
 
 /// The registers that bytecode handlers have their state in, by the numbers
@@ -428,4 +431,8 @@ pub enum UnknownLayout {
     /// No rules are known for this version.
     #[error("V8 {0} is not known")]
     Version(Version),
+    /// The build has no metadata, and its objects are not as other builds' of its
+    /// version.
+    #[error("V8 {0} tells nothing of its objects, and they are not as expected")]
+    Objects(Version),
 }

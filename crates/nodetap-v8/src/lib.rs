@@ -26,6 +26,7 @@ mod heap;
 pub mod layout;
 mod memory;
 mod metadata;
+mod probe;
 mod rules;
 pub mod safepoint;
 mod scope_info;

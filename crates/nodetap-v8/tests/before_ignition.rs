@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use nodetap_v8::code::CodeKind;
+use nodetap_v8::layout::UnknownLayout;
 use nodetap_v8::{Error, Heap, Layout, Memory, Metadata, Tagged, Unreadable, Version};
 
 const BUILDS: [(Version, &str); 4] = [
@@ -60,6 +61,55 @@ fn every_build_has_the_offsets_that_its_live_objects_have() {
             layout.script.only_newlines_end_lines,
             layout.version < Version::new(4, 0)
         );
+    }
+}
+
+#[test]
+fn a_build_without_metadata_is_taken_for_one_with_it() {
+    let untold = Layout::new(Version::new(3, 14), &Metadata::default()).expect("known");
+    assert!(Layout::needs_no_metadata(untold.version));
+    let mut told = layouts().next().expect("the first one");
+    assert_eq!(told.frame.entry_caller, None);
+    told.frame.entry_caller = Some(-64);
+    assert_eq!(untold, told);
+    let later = Version::new(3, 28);
+    assert!(!Layout::needs_no_metadata(later));
+    assert!(Layout::new(later, &Metadata::default()).is_err());
+}
+
+#[test]
+fn a_heap_with_many_objects_and_no_functions_is_another_build_s() {
+    const META: u64 = 0x10001;
+    const OBJECTS: u64 = 0x20000;
+    let layout = layouts().next().expect("the first one");
+    let check = |objects: u64| {
+        let mut words = vec![0; 0x40000 / 8];
+        // All are maps, of the map that is its own.
+        words[0] = META;
+        for index in 0..objects {
+            words[((OBJECTS - 0x10000) / 8 + index) as usize] = META;
+        }
+        let memory = Words(words);
+        layout.check_objects(&memory, [0x10000..0x50000])
+    };
+    assert_eq!(check(0), Ok(()), "too young to tell");
+    assert_eq!(
+        check(0x5000),
+        Err(UnknownLayout::Objects(Version::new(3, 14)))
+    );
+
+    /// Words from 0x10000 on.
+    struct Words(Vec<u64>);
+
+    impl Memory for Words {
+        fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable> {
+            for (at, byte) in (address..).zip(buffer) {
+                let word = (at.wrapping_sub(0x10000) / 8) as usize;
+                let word = self.0.get(word).ok_or(Unreadable { address })?;
+                *byte = word.to_le_bytes()[(at % 8) as usize];
+            }
+            Ok(())
+        }
     }
 }
 

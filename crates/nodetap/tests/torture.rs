@@ -203,6 +203,10 @@ fn check_once(node: &Node, flags: &[&str], enough: &impl Fn(u64)) -> Result<(), 
 fn main() -> std::process::ExitCode {
     matrix::main([
         Test::new("dropped", 0, dropped),
-        Test::new("moved", 0, moved).seldom_if(|_| true),
+        // Of what V8's collector interrupts, the first 0.10 shows little: its C++ keeps
+        // no frame pointers.
+        Test::new("moved", 0, moved)
+            .seldom_if(|_| true)
+            .only_on(|node| !node.is_of("0.10.0")),
     ])
 }

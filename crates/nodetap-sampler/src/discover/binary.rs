@@ -4,6 +4,7 @@ use std::fs::File;
 
 use memchr::memmem;
 use memmap2::Mmap;
+use nodetap_v8::Layout;
 use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, SectionHeader, SectionTable, Sym};
@@ -16,7 +17,7 @@ const METADATA_SYMBOL: &[u8] = b"v8dbg_ConsStringTag";
 /// What matters to us of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Binary {
-    /// Whether it has V8's `v8dbg_*` symbols.
+    /// Whether it has V8's `v8dbg_*` symbols, or a V8 that is known without.
     pub has_metadata: bool,
     /// Node's version as Node writes it, `v24.21.0`. Set where the file holds
     /// Node.js itself.
@@ -63,8 +64,12 @@ impl Binary {
                 binary.v8 = binary.v8.or_else(|| v8_version(bytes));
             }
         }
-        if has_metadata && binary.v8.is_none() {
+        if (has_metadata || looks_like_node) && binary.v8.is_none() {
             binary.v8 = v8_version_fields(&sections, endian, data);
+        }
+        let version = binary.v8.as_ref().and_then(|version| version.parse().ok());
+        if version.is_some_and(Layout::needs_no_metadata) {
+            binary.has_metadata = true;
         }
         Some(binary)
     }

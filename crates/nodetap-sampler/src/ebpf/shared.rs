@@ -83,8 +83,9 @@ pub struct ProcessConfig {
     pub max_depth: u32,
     /// 0: only native frames are wanted (not a V8 process, or an unknown one).
     pub has_v8: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// Where C++ keeps no frame pointers: how far below its frame pointer V8's frame
+    /// for calls from C++ has that of the frame that called C++; 0: C++ keeps them.
+    pub entry_caller: u32,
 }
 
 /// The general registers of the thread, in user mode.

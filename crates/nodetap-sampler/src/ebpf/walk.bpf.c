@@ -310,6 +310,14 @@ ALWAYS_INLINE uint64_t *word_below(uint64_t *words, uint32_t below)
     return (uint64_t *)((uint8_t *)words + at);
 }
 
+/* Whether it is V8's frame for calls from C++: it has its type twice, ENTRY or
+ * ENTRY_CONSTRUCT (JSEntryStub in src/x64/code-stubs-x64.cc of 3.14), a Smi. */
+ALWAYS_INLINE int is_entry(const struct FrameRecord *frame)
+{
+    return frame->context == frame->function &&
+           (frame->context == 1ULL << 32 || frame->context == 2ULL << 32);
+}
+
 /* One frame. Returns 1 when it was the last one. */
 ALWAYS_INLINE long take_frame(struct walk *walk)
 {
@@ -374,6 +382,9 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
     walk->pc = words[7];
     walk->fp = words[6];
     walk->below = fp + 8;
+    if (config->entry_caller && size > 16 && is_entry(frame) &&
+        probe_read_user(&walk->fp, sizeof(walk->fp), fp - config->entry_caller))
+        walk->fp = 0;
     return 0;
 }
 

@@ -45,6 +45,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
             // No frame has these.
             bytecode_array: -24,
             bytecode_offset: -32,
+            entry_caller: None,
         },
         position_format: super::position_format(ask.version),
         interpreter: super::interpreter(ask),

@@ -5,6 +5,7 @@ mod crankshaft;
 mod early;
 mod objects;
 mod transition;
+mod untold;
 mod wasm;
 
 use crate::layout::{FrameLayout, InterpreterRegisters, Layout, UnknownLayout};
@@ -54,12 +55,26 @@ const SPLIT_CODE: Version = Version::new(11, 2);
 const OPTIMIZED_LAST: Version = Version::new(8, 9);
 
 impl Layout {
+    /// Whether the layout of `version` is known though some of its builds have no
+    /// metadata; of these, live objects tell whether it is true
+    /// ([`check_objects`](Self::check_objects)).
+    pub fn needs_no_metadata(version: Version) -> bool {
+        untold::metadata(version).is_some()
+    }
+
     /// Works out the layout of the build that says `metadata` of itself.
     ///
     /// # Errors
     /// Where no rules are known for `version`, or the metadata lacks what
     /// every known version has.
     pub fn new(version: Version, metadata: &Metadata) -> Result<Layout, UnknownLayout> {
+        if metadata.is_empty()
+            && let Some(metadata) = untold::metadata(version)
+        {
+            let mut layout = Layout::new(version, &metadata)?;
+            layout.frame.entry_caller = Some(untold::ENTRY_CALLER);
+            return Ok(layout);
+        }
         let ask = Ask { version, metadata };
         if crankshaft::KNOWN.contains(&version) {
             return crankshaft::layout(&ask);
@@ -109,6 +124,7 @@ fn frame(ask: &Ask<'_>) -> Result<FrameLayout, UnknownLayout> {
         function,
         bytecode_array: told("off_fp_bytecode_array").unwrap_or(above - 8),
         bytecode_offset: told("off_fp_bytecode_offset").unwrap_or(above - 16),
+        entry_caller: None,
     })
 }
 

@@ -53,6 +53,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
             // After new.target (`InterpreterFrameConstants` in src/frames.h).
             bytecode_array: function - 16,
             bytecode_offset: function - 24,
+            entry_caller: None,
         },
         position_format: super::position_format(ask.version),
         interpreter: super::interpreter(ask),
