@@ -341,6 +341,39 @@ fn a_shell_goes_on_too() {
     }
 }
 
+#[test]
+fn what_has_ended_is_let_go() {
+    let _alone = common::one_at_a_time();
+    let place = Place::new("");
+    let many = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do ./node program.js; done";
+    let script = format!("echo begun; read go; {many}; echo done; read end");
+    let mut nodetap = place.record(&["--subprocesses"], &["sh", "-c", &script]);
+    let mut nodetap = nodetap.spawn().expect("cannot run nodetap");
+    let folder = format!("/proc/{}/fd", nodetap.id());
+    let files = || fs::read_dir(&folder).expect("it runs").count();
+    let go_on = |nodetap: &mut Child| {
+        let stdin = nodetap.stdin.as_mut().expect("piped");
+        stdin.write_all(b"\n").expect("write");
+    };
+    wait_for(&mut nodetap, "begun");
+    let before = files();
+    go_on(&mut nodetap);
+    wait_for(&mut nodetap, "done");
+    // The symbols of the binary, and of what it is linked with, are kept for the next
+    // one. Of each process there were three files.
+    let begun = Instant::now();
+    while files() > before + 10 {
+        let many = format!("{} files, {before} before", files());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{many}");
+        sleep(Duration::from_millis(10));
+    }
+    go_on(&mut nodetap);
+    let output = within(Duration::from_secs(60), nodetap);
+    assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
+    // One may be over before it has been seen.
+    assert!(place.recording().processes.len() > 6);
+}
+
 /// What a process says and how it ends. If it does not end within `limit`, all of its
 /// process group is killed.
 fn within(limit: Duration, mut child: Child) -> Output {

@@ -41,6 +41,25 @@ fn send(pid: u32, signal: i32) {
     assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
 }
 
+/// Waits until a process is stopped, and makes sure that it stays so.
+fn wait_until_stopped(pid: u32) {
+    let begun = Instant::now();
+    // The thread that gets the signal may be in the middle of being sampled.
+    while state(pid) != Some('T') {
+        assert!(begun.elapsed() < LIMIT, "not stopped: {:?}", state(pid));
+    }
+    let mut looks = 0;
+    while looks < 30 {
+        match state(pid) {
+            Some('T') => looks += 1,
+            // Somebody who saw it run before has just asked it to stop.
+            Some('t') if begun.elapsed() < LIMIT => looks = 0,
+            state => panic!("it was stopped, and is so no more: {state:?}"),
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
 /// What is stopped stays so, and what is continued goes on.
 pub fn job_control(node: &Node, sampler: &str) {
     let _alone = one_at_a_time();
@@ -61,16 +80,7 @@ pub fn job_control(node: &Node, sampler: &str) {
             sleep(Duration::from_secs_f64(moments.chance() * 0.002));
         }
         send(pid, libc::SIGSTOP);
-        let begun = Instant::now();
-        // The thread that gets the signal may be in the middle of being sampled.
-        while state(pid) != Some('T') {
-            assert!(begun.elapsed() < LIMIT, "not stopped: {:?}", state(pid));
-        }
-        let stopped = Instant::now();
-        while stopped.elapsed() < Duration::from_millis(30) {
-            assert_eq!(state(pid), Some('T'));
-            sleep(Duration::from_millis(1));
-        }
+        wait_until_stopped(pid);
         send(pid, libc::SIGCONT);
         worker.report();
     }
