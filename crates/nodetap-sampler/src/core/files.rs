@@ -18,8 +18,9 @@ use object::{LittleEndian, ReadCache};
 use super::notes::{Notes, Start};
 use super::{Permissions, Segment};
 
-/// As much of a mapping is compared with the file.
-const COMPARED: u64 = 4096;
+/// As much of a mapping is compared with the file: a page.
+const COMPARED: u64 = PAGE;
+const PAGE: u64 = 4096;
 
 /// All files that were mapped, each with a number.
 #[derive(Debug)]
@@ -39,8 +40,17 @@ pub(super) struct Files {
 pub(super) struct Found {
     pub path: PathBuf,
     pub file: File,
-    /// Which parts of it are loaded: offset, length, and how.
-    loaded: Vec<(u64, u64, Permissions)>,
+    loaded: Vec<Loaded>,
+}
+
+/// A part of a file that the loader maps.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    offset: u64,
+    length: u64,
+    /// As linked.
+    address: u64,
+    permissions: Permissions,
 }
 
 /// What the core file keeps of a file.
@@ -138,25 +148,24 @@ impl Found {
         let headers = header.and_then(|it| it.program_headers(LittleEndian, &cache).ok());
         let is_loaded = |segment: &&ProgramHeader64<_>| segment.p_type(LittleEndian) == PT_LOAD;
         let loaded = headers.into_iter().flatten().filter(is_loaded);
-        let loaded = loaded.map(|segment| {
-            let (offset, length) = segment.file_range(LittleEndian);
-            (
-                offset,
-                length,
-                Permissions::of(segment.p_flags(LittleEndian)),
-            )
+        let loaded = loaded.map(|segment| Loaded {
+            offset: segment.p_offset(LittleEndian),
+            length: segment.p_filesz(LittleEndian),
+            address: segment.p_vaddr(LittleEndian),
+            permissions: Permissions::of(segment.p_flags(LittleEndian)),
         });
-        let loaded: Vec<_> = loaded.collect();
+        let loaded: Vec<Loaded> = loaded.collect();
+        let mut bias = None;
         if let Some(start) = traces.start {
-            let headers = headers?.len() as u64;
-            let entry = header?.e_entry.get(LittleEndian);
-            // It was loaded at some page.
-            let same_entry = start
-                .entry
-                .is_none_or(|it| it % COMPARED == entry % COMPARED);
-            if !same_entry || start.headers.is_some_and(|it| it != headers) {
+            let count = headers?.len() as u64;
+            if start.headers.is_some_and(|it| it != count) {
                 return None;
             }
+            let entry = header?.e_entry.get(LittleEndian);
+            bias = start.entry.map(|it| it.wrapping_sub(entry));
+        }
+        if !traces.fit(&loaded, bias) {
+            return None;
         }
         traces.are_in(&file).then(|| Found {
             path: path.to_owned(),
@@ -172,16 +181,40 @@ impl Found {
             read: true,
             ..Permissions::default()
         };
-        let page = |offset: u64| offset - offset % COMPARED;
-        let is_there = |&&(from, length, _): &&(u64, u64, Permissions)| {
-            page(from) <= offset && offset < from.saturating_add(length)
+        let is_there = |part: &&Loaded| {
+            let end = part.offset.saturating_add(part.length);
+            part.offset - part.offset % PAGE <= offset && offset < end
         };
         let found = self.loaded.iter().find(is_there);
-        found.map_or(only_read, |&(_, _, permissions)| permissions)
+        found.map_or(only_read, |part| part.permissions)
     }
 }
 
 impl Traces<'_> {
+    /// Whether the parts of a file could have been loaded where it was mapped: all by
+    /// the same distance from where they were linked to be. It is that of the first
+    /// mapping, if it is not known.
+    fn fit(&self, loaded: &[Loaded], bias: Option<u64>) -> bool {
+        let offset = |segment: &Segment| segment.mapped.map_or(0, |it| it.1);
+        let first = self.segments.iter().find(|it| offset(it) == 0);
+        let of_first = || {
+            let part = loaded.iter().find(|part| part.offset == 0)?;
+            Some(first?.addresses.start.wrapping_sub(part.address))
+        };
+        let Some(bias) = bias.or_else(of_first) else {
+            // Nothing that is loaded.
+            return true;
+        };
+        loaded.iter().all(|part| {
+            let address = bias.wrapping_add(part.address);
+            let at = self
+                .segments
+                .iter()
+                .find(|it| it.addresses.contains(&address));
+            at.is_none_or(|it| offset(it).wrapping_add(address - it.addresses.start) == part.offset)
+        })
+    }
+
     /// Whether `file` has all of them. Data is not looked at: the loader changes it.
     fn are_in(&self, file: &File) -> bool {
         let length = file.metadata().map_or(0, |it| it.len());

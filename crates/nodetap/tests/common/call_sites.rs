@@ -12,7 +12,7 @@ use super::recording::{Frame, record};
 use super::target::Target;
 
 /// What `nodetap dump --json` printed.
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Dump {
     pub pid: u32,
     pub node: String,
@@ -23,7 +23,7 @@ pub struct Dump {
 }
 
 /// A thread of a dump.
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Thread {
     pub tid: u32,
     pub name: String,
