@@ -428,3 +428,29 @@ fn sort(segments: &mut Vec<Segment>) {
         fits
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_do_not_overlap() {
+        let segment = |addresses: Range<u64>| Segment {
+            addresses,
+            permissions: Permissions::default(),
+            offset: 0,
+            size: 0,
+            mapped: None,
+        };
+        let mut segments = vec![
+            segment(0x5000..0x6000),
+            segment(0x1000..0x3000),
+            segment(0x2000..0x2800),
+            segment(0x3000..0x3000),
+            segment(0x3000..0x5000),
+        ];
+        sort(&mut segments);
+        let left: Vec<_> = segments.into_iter().map(|it| it.addresses).collect();
+        assert_eq!(left, [0x1000..0x3000, 0x3000..0x5000, 0x5000..0x6000]);
+    }
+}

@@ -225,3 +225,128 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_le_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    fn files(bytes: &[u8]) -> Notes {
+        let mut notes = Notes::default();
+        let _ = notes.add_files(bytes);
+        notes.complete();
+        notes
+    }
+
+    /// Two files, the first of them mapped twice, the later part first.
+    fn two_files() -> Vec<u8> {
+        let numbers = [
+            3, 4096, 0x5000, 0x7000, 2, 0x9000, 0xa000, 0, 0x1000, 0x3000, 0,
+        ];
+        let mut bytes = words(&numbers);
+        bytes.extend_from_slice(b"/bin/a\0/lib/b\0/bin/a\0");
+        bytes
+    }
+
+    #[test]
+    fn a_mapping_has_its_file_and_offset() {
+        let notes = files(&two_files());
+        assert_eq!(notes.paths, [PathBuf::from("/bin/a"), "/lib/b".into()]);
+        for (address, mapped) in [
+            (0xfff, None),
+            (0x1000, Some((0, 0))),
+            (0x2fff, Some((0, 0x1fff))),
+            (0x3000, None),
+            (0x6001, Some((0, 0x3001))),
+            (0x9000, Some((1, 0))),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(notes.mapped_at(address), mapped, "{address:#x}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_left_out() {
+        let whole = two_files();
+        for length in 0..whole.len() {
+            let cut = files(&whole[..length]);
+            assert!(cut.mappings.len() <= 3, "{length}");
+        }
+        for numbers in [[u64::MAX, 4096], [1 << 60, 4096], [0, 0]] {
+            assert!(files(&words(&numbers)).mappings.is_empty());
+        }
+        // A page so large that no offset is left, and an end before its start.
+        let mut odd = words(&[1, u64::MAX, 0x1000, 0x2000, 2]);
+        odd.extend_from_slice(b"/a\0");
+        assert!(files(&odd).mappings.is_empty());
+        let mut odd = words(&[1, 4096, 0x2000, 0x1000, 0]);
+        odd.extend_from_slice(b"/a\0");
+        assert!(files(&odd).mappings.is_empty());
+    }
+
+    fn thread(tid: u32, signal: u8, rip: u64) -> Vec<u8> {
+        let mut bytes = vec![0; 336];
+        bytes[12] = signal;
+        bytes[32..36].copy_from_slice(&tid.to_le_bytes());
+        bytes[112 + 8 * 16..][..8].copy_from_slice(&rip.to_le_bytes());
+        bytes[112 + 8 * 15..][..8].copy_from_slice(&(-1_i64).to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_first_thread_is_the_one_that_got_the_signal() {
+        let mut notes = Notes::default();
+        notes.add_thread(&thread(12, 11, 0x1234)[..200]);
+        assert!(notes.threads.is_empty(), "cut short");
+        notes.add_thread(&thread(12, 11, 0x1234));
+        notes.add_thread(&thread(10, 6, 0x5678));
+        assert_eq!(notes.ended_by, Some((libc::SIGSEGV, 12)));
+        let (tid, state) = notes.threads[0];
+        assert_eq!(
+            (tid, state.registers.rip, state.in_kernel),
+            (12, 0x1234, false)
+        );
+        notes.complete();
+        assert_eq!(notes.pid, 10, "the lowest, where nobody tells");
+
+        let mut stopped = Notes::default();
+        stopped.add_thread(&thread(12, 5, 0x1234));
+        assert_eq!(stopped.ended_by, None, "by a debugger");
+    }
+
+    #[test]
+    fn the_process_has_a_name_and_a_beginning() {
+        let mut notes = Notes::default();
+        notes.add_process(&[1; 20]);
+        assert_eq!(notes.pid, 0);
+        let mut bytes = vec![0; 136];
+        bytes[24] = 42;
+        bytes[40..44].copy_from_slice(b"node");
+        bytes[56..70].copy_from_slice(b"node a.js b   ");
+        notes.add_process(&bytes);
+        assert_eq!(
+            (notes.pid, &*notes.name, &*notes.arguments),
+            (42, "node", "node a.js b")
+        );
+
+        notes.add_auxiliary(&words(&[
+            AT_ENTRY,
+            0x4000,
+            AT_PHNUM,
+            9,
+            AT_SYSINFO_EHDR,
+            0x7000,
+            0,
+            0,
+            5,
+        ]));
+        let start = Start {
+            entry: Some(0x4000),
+            headers: Some(9),
+        };
+        assert_eq!((notes.start, notes.vdso), (start, Some(0x7000)));
+    }
+}
