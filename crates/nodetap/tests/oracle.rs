@@ -28,6 +28,8 @@ enum Mode {
     Jitless,
     /// Baseline code for everything.
     Baseline,
+    /// The chain ran until Maglev had compiled it, which is the last tier.
+    Maglev,
     /// The chain ran until it had been optimized.
     Warm,
 }
@@ -39,6 +41,7 @@ impl Mode {
             Mode::Interpreted => vec!["--no-opt"],
             Mode::Jitless => return vec!["--jitless"],
             Mode::Baseline => vec!["--no-opt", "--always-sparkplug"],
+            Mode::Maglev => return vec!["--no-turbofan"],
         };
         // A version refuses flags that it does not know: baseline code came with V8 9,
         // Maglev with V8 11.
@@ -55,11 +58,17 @@ impl Mode {
     }
 
     /// Where the innermost function is, between two calls: V8 9.0 tells of baseline
-    /// code, which it makes only if it is told to, where its calls are and no more.
+    /// code, which it makes only if it is told to, where its calls are and no more;
+    /// Node.js 24.11 still has no places in Maglev's code but where it can deoptimize.
     fn innermost(self, node: &Node) -> Place {
-        match self == Mode::Baseline && !node.is_since(16, 4) {
-            true => Place::LineOrSilent,
-            false => Place::Line,
+        let knows_it = match self {
+            Mode::Baseline => node.is_since(16, 4),
+            Mode::Maglev => node.is_since(24, 12),
+            _ => true,
+        };
+        match knows_it {
+            true => Place::Line,
+            false => Place::LineOrSilent,
         }
     }
 
@@ -73,6 +82,7 @@ impl Mode {
                 js().all(|frame| frame.tier.as_deref() == Some("interpreted"))
             }
             Mode::Baseline => has("baseline") && !has("maglev") && !has("optimized"),
+            Mode::Maglev => js().any(|frame| frame.inlined) && has("maglev") && !has("optimized"),
             Mode::Warm => js().any(|frame| frame.inlined) && has("optimized"),
         };
         assert!(fits, "{self:?}, but the frames are\n{}", list(js()));
@@ -102,7 +112,7 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
     }
     let functions = ask_profiler(node, &arguments);
     let _alone = common::one_at_a_time();
-    if mode == Mode::Warm {
+    if matches!(mode, Mode::Maglev | Mode::Warm) {
         arguments.push("--warm");
     }
     let mut target = Target::start(
@@ -159,18 +169,21 @@ fn check_once(node: &Node, entry: &str, chain: &str, mode: Mode, calling: bool) 
 }
 
 fn main() -> std::process::ExitCode {
-    use Mode::{Baseline, Cold, Interpreted, Jitless, Warm};
+    use Mode::{Baseline, Cold, Interpreted, Jitless, Maglev, Warm};
     // Name, how the chain is entered, the chain, the mode, whether the spinner calls.
     let cases = [
         ("kinds_cold", "main", "kinds", Cold, false),
         ("kinds_interpreted", "main", "kinds", Interpreted, false),
         ("kinds_jitless", "main", "kinds", Jitless, false),
         ("kinds_baseline", "main", "kinds", Baseline, false),
+        ("kinds_maglev", "main", "kinds", Maglev, false),
         ("kinds_warm", "main", "kinds", Warm, false),
         ("recursion_cold", "main", "recurse", Cold, false),
+        ("recursion_maglev", "main", "recurse", Maglev, false),
         ("recursion_warm", "main", "recurse", Warm, false),
         ("calling_interpreted", "main", "short", Interpreted, true),
         ("calling_baseline", "main", "short", Baseline, true),
+        ("calling_maglev", "main", "short", Maglev, true),
         ("calling_optimized", "main", "short", Cold, true),
         ("from_timeout", "timeout", "short", Cold, false),
         ("from_interval", "interval", "short", Cold, false),
@@ -200,6 +213,7 @@ fn main() -> std::process::ExitCode {
     ];
     matrix::main(cases.map(|(name, entry, chain, mode, calling)| {
         let since = match (mode, entry) {
+            (Maglev, _) => 24,
             (Baseline, _) => 16,
             // The first of 14 had no such modules.
             (_, "topLevelAwait") => 16,
@@ -218,6 +232,8 @@ fn main() -> std::process::ExitCode {
             check(node, entry, chain, mode, calling)
         })
         .only_on(is_asked)
-        .seldom_if(|name| name.starts_with("from_"))
+        .seldom_if(|name| {
+            name.starts_with("from_") || matches!(name, "recursion_maglev" | "calling_maglev")
+        })
     }))
 }

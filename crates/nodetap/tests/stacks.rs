@@ -334,5 +334,12 @@ fn main() -> std::process::ExitCode {
             check(node, &["--always-sparkplug"], &[]);
         })
         .long(),
+        // Nothing beyond Maglev. (Up to Node.js 24.11 its code has no places but where it
+        // can deoptimize.)
+        Test::new("maglev", 24, |node| {
+            check(node, &["--no-turbofan"], &["--warm"]);
+        })
+        .only_on(|node| node.is_since(24, 12))
+        .long(),
     ])
 }
