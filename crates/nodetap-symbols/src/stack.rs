@@ -1,5 +1,6 @@
 //! From a raw stack to its named frames, whatever they are.
 
+mod place;
 mod returns;
 mod wasm;
 
@@ -15,22 +16,8 @@ use rustc_hash::FxHashMap;
 use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
 use crate::js::{JsNames, PcKind, Top};
 use crate::wasm::WasmNames;
+use place::Place;
 use returns::return_address;
-
-/// What a pc is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place<'a> {
-    /// The code that interpreted frames return to.
-    Interpreter,
-    /// A bytecode's handler.
-    Handler(&'a str),
-    /// Another of V8's builtins.
-    Builtin(&'a str),
-    /// A mapped file: C++ and C.
-    Native,
-    /// Memory that belongs to no file: compiled by V8, presumably.
-    Compiled,
-}
 
 /// What the mappings of the process say of a pc.
 pub trait NativeCode {
@@ -69,10 +56,6 @@ struct Named {
     until: u64,
 }
 
-/// What a builtin is called whose name the binary does not tell.
-const BUILTIN: &str = "(builtin)";
-/// What bytecode handlers are called that have no name.
-const HANDLER: &str = "BytecodeHandler";
 /// What code is called that nothing describes (any more).
 const UNNAMED_CODE: &str = "(unknown code)";
 
@@ -455,72 +438,6 @@ impl StackNames {
             .is_some_and(|function| function.script.is_some())
     }
 
-    /// What `pc` is in.
-    fn place<'a>(&mut self, target: &'a Target, native: &mut dyn NativeCode, pc: u64) -> Place<'a> {
-        if let Some(place) = builtin_place(target, pc) {
-            return place;
-        }
-        if target.code.contains(&pc) {
-            return Place::Native;
-        }
-        if !native.is_native(pc) {
-            return self.place_on_heap(target, pc);
-        }
-        // Of a library, or a copy of the builtins that a new worker brought.
-        target.builtins.look_for(pc);
-        builtin_place(target, pc).unwrap_or(Place::Native)
-    }
-
-    /// What the return address `pc` is in. The call may be the last instruction of its
-    /// function; but frames that the deoptimizer made go on at the very first one of a
-    /// builtin (`Deoptimizer::DoComputeUnoptimizedFrame` and `…BuiltinContinuation` in
-    /// `src/deoptimizer/deoptimizer.cc`).
-    fn return_place<'a>(
-        &mut self,
-        target: &'a Target,
-        native: &mut dyn NativeCode,
-        pc: u64,
-    ) -> Place<'a> {
-        let before = self.place(target, native, pc.wrapping_sub(1));
-        let may_be_first = match before {
-            Place::Handler(_) | Place::Builtin(_) => true,
-            // Before V8 7 builtins are on the heap, among all other code.
-            Place::Compiled => target.layout.code.builtin_index.is_some(),
-            Place::Interpreter | Place::Native => false,
-        };
-        if may_be_first {
-            match self.place(target, native, pc) {
-                Place::Interpreter => return Place::Interpreter,
-                Place::Builtin(name) if name.starts_with("ContinueTo") => {
-                    return Place::Builtin(name);
-                }
-                _ => {}
-            }
-        }
-        before
-    }
-
-    /// The same as [`place`](Self::place) for a `pc` in no file: before V8 7 builtins and handlers are on
-    /// the heap, too.
-    fn place_on_heap<'a>(&mut self, target: &'a Target, pc: u64) -> Place<'a> {
-        if target.layout.code.builtin_index.is_none() {
-            return Place::Compiled;
-        }
-        let code = self.js.code(target, pc);
-        match code.map(|code| code.code.kind) {
-            Some(CodeKind::Handler) => Place::Handler(HANDLER),
-            Some(CodeKind::Builtin(number)) => match target.builtins.numbered(number) {
-                // In place of a handler that is not loaded yet.
-                Some(name) if name.starts_with("DeserializeLazy") => Place::Handler(name),
-                Some(name) if is_interpreter_entry(name) => Place::Interpreter,
-                Some(name) => Place::Builtin(name),
-                None => Place::Builtin(BUILTIN),
-            },
-            Some(CodeKind::Stub(name)) => Place::Builtin(name),
-            _ => Place::Compiled,
-        }
-    }
-
     /// The handler that the thread is in: what tells it from others.
     fn running_handler<'a>(&mut self, target: &'a Target, pc: u64) -> Option<RunningHandler<'a>> {
         if let Some(builtin) = target.builtins.at(pc) {
@@ -596,31 +513,6 @@ fn settled(top: Top, native: &mut dyn NativeCode) -> Top {
 /// Compiled code that V8 does not describe any more.
 fn unnamed_code() -> Frame {
     Frame::new(Kind::Native, UNNAMED_CODE)
-}
-
-fn builtin_place(target: &Target, pc: u64) -> Option<Place<'_>> {
-    let builtin = target.builtins.at(pc)?;
-    Some(match builtin.name {
-        Some(name) if is_interpreter_entry(name) => Place::Interpreter,
-        Some(name) if name.ends_with("Handler") => Place::Handler(name),
-        Some(name) => Place::Builtin(name),
-        None => Place::Builtin(BUILTIN),
-    })
-}
-
-/// The builtins that interpreted frames are frames of
-/// (`IsInterpreterFramePc` in `src/execution/frames.cc`).
-fn is_interpreter_entry(name: &str) -> bool {
-    name.starts_with("InterpreterEntryTrampoline")
-        || matches!(
-            name,
-            "InterpreterEnterBytecodeAdvance"
-                | "InterpreterEnterBytecodeDispatch"
-                | "InterpreterEnterAtBytecode"
-                | "InterpreterEnterAtNextBytecode"
-                | "BaselineOrInterpreterEnterAtBytecode"
-                | "BaselineOrInterpreterEnterAtNextBytecode"
-        )
 }
 
 /// The bytecode offset in a frame's slot: up to date where it called something.

@@ -7,6 +7,7 @@
 
 mod active;
 mod age;
+mod baseline;
 mod builtin_name;
 mod bytecode_positions;
 mod code_cache;
@@ -25,7 +26,7 @@ use std::rc::Rc;
 use nodetap_profile::{Frame, Kind, Tier};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
-use nodetap_v8::code::{CodeKind, baseline_bytecode_index};
+use nodetap_v8::code::CodeKind;
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 use rustc_hash::FxHashSet;
 
@@ -258,24 +259,19 @@ impl JsNames {
         match &code.details {
             Details::Baseline { ends, offsets } => {
                 let end = before(offset, kind);
-                let key = FunctionKey::of_record(record);
-                let array = Tagged(record.bytecode_array);
-                // Other code may have been put there since the tick.
-                let position = key
-                    .filter(|_| code.code.data == array)
-                    .and_then(|key| self.baseline_position(&heap, ends, offsets, end, array, key));
-                Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
+                let frame = self.baseline(&heap, record, &code, |names, array, key| {
+                    names.baseline_position(&heap, ends, offsets, end, array, key)
+                });
+                Some(vec![frame])
             }
             Details::BaselineCalls(calls) => {
-                let array = Tagged(record.bytecode_array);
-                let key = FunctionKey::of_record(record).filter(|_| code.code.data == array);
                 let call = calls.binary_search_by_key(&offset, |&(pc, _)| pc);
                 // Nothing tells where between two calls it is.
                 let call = call.ok().filter(|_| kind == PcKind::Return);
-                let position = key.zip(call).and_then(|(key, call)| {
-                    self.position_in(&heap, array, key, i64::from(calls[call].1))
+                let frame = self.baseline(&heap, record, &code, |names, array, key| {
+                    names.position_in(&heap, array, key, i64::from(calls[call?].1))
                 });
-                Some(vec![self.js_frame(&heap, record, position, Tier::Baseline)])
+                Some(vec![frame])
             }
             Details::Optimized(optimized) => {
                 let frames = self.optimized(target, record, (&code, optimized), offset, kind);
@@ -294,39 +290,6 @@ impl JsNames {
                 kind => tier(kind).map(|tier| vec![self.js_frame(&heap, record, None, tier)]),
             },
         }
-    }
-
-    /// Where baseline code of the function of `key` is before `end`.
-    fn baseline_position(
-        &mut self,
-        heap: &Heap<'_>,
-        ends: &[u32],
-        offsets: &[u32],
-        end: u32,
-        array: Tagged,
-        key: FunctionKey,
-    ) -> Option<u32> {
-        match baseline_bytecode_index(ends, end) {
-            Some(index) => {
-                let offset = *offsets.get(index)?;
-                self.position_in(heap, array, key, i64::from(offset))
-            }
-            // The prologue, before any bytecode.
-            None if ends.first().is_some_and(|&prologue| end <= prologue) => {
-                self.functions.get(heap, key)?.start
-            }
-            None => None,
-        }
-    }
-
-    /// The function of `record` at its start: in a builtin that makes its
-    /// baseline code's frame.
-    pub fn at_entry(&mut self, target: &Target, record: &FrameRecord) -> Frame {
-        let heap = Heap::new(&target.memory, &target.layout);
-        let start = self
-            .function(target, record)
-            .and_then(|function| function.start);
-        self.js_frame(&heap, record, start, Tier::Baseline)
     }
 
     fn optimized(
@@ -531,30 +494,6 @@ impl JsNames {
             }
             Details::Other => Vec::new(),
         }
-    }
-
-    fn baseline_function(
-        &mut self,
-        heap: &Heap<'_>,
-        code: &CachedCode,
-        ends: &[u32],
-        offsets: &[u32],
-        offset: u32,
-        entered: Tagged,
-    ) -> Option<Frame> {
-        let entered = heap
-            .shared_of(entered)
-            .and_then(|shared| FunctionKey::at(heap, shared));
-        let mut candidates = self.bytecode.functions_of(code.code.data);
-        candidates.extend(entered.ok().flatten());
-        // The function whose newest code this is.
-        let key = candidates
-            .into_iter()
-            .find(|key| is_newest(heap, key.shared(), code))?;
-        let function = self.functions.get(heap, key)?;
-        let position = self.baseline_position(heap, ends, offsets, offset + 1, code.code.data, key);
-        let tier = Some(Tier::Baseline);
-        Some(function_frame(&function, position, tier, false))
     }
 }
 
