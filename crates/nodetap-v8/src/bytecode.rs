@@ -166,10 +166,28 @@ impl BytecodeSizes {
         Some((scale, *bytes.get(1)?))
     }
 
+    /// Whether each of `positions`, a table of `bytecodes`, is of a bytecode's start, as
+    /// V8 writes them (`BytecodeArrayWriter::UpdateSourcePositionTable` in
+    /// `src/interpreter/bytecode-array-writer.cc`), and the last bytecode ends where
+    /// they all do. If not, one of the two is not what it seems to be.
+    pub fn agree_with(&self, bytecodes: &[u8], positions: &[Entry]) -> bool {
+        let (offsets, end) = self.walk(bytecodes);
+        let is_start =
+            |at: i64| u32::try_from(at).is_ok_and(|at| offsets.binary_search(&at).is_ok());
+        // The entry of the function is no bytecode's.
+        let mut of_bytecodes = positions.iter().filter(|entry| entry.code_offset >= 0);
+        end == bytecodes.len() && of_bytecodes.all(|entry| is_start(entry.code_offset))
+    }
+
     /// The offset at which each bytecode begins, prefixes counted as part of
     /// the bytecode that they scale, as `BytecodeArrayIterator` does.
     /// Ends where a byte is no bytecode.
     pub fn offsets(&self, bytecodes: &[u8]) -> Vec<u32> {
+        self.walk(bytecodes).0
+    }
+
+    /// The same, and where the last of them ends.
+    fn walk(&self, bytecodes: &[u8]) -> (Vec<u32>, usize) {
         let mut offsets = Vec::with_capacity(bytecodes.len() / 3);
         let mut at = 0;
         while let Some((scale, bytecode)) = bytecodes.get(at..).and_then(|left| self.bytecode(left))
@@ -185,7 +203,7 @@ impl BytecodeSizes {
             offsets.push(at as u32);
             at += prefix + usize::from(size);
         }
-        offsets
+        (offsets, at)
     }
 }
 

@@ -21,6 +21,9 @@ const MAX_BEFORE: u32 = 32;
 /// version.
 const CODE_HEADER: usize = 96;
 
+/// What instructions are aligned to at least (`kCodeAlignment`, `src/common/globals.h`).
+const CODE_ALIGNMENT: u64 = 32;
+
 /// Bytes of baseline code that its `BytecodeArray` is named in.
 const PROLOGUE: usize = 128;
 
@@ -196,6 +199,9 @@ impl Heap<'_> {
             data: Tagged(u64_at(layout.deoptimization_or_interpreter_data)),
             table: Tagged(u64_at(layout.position_table)),
         };
+        if !code.start.is_multiple_of(CODE_ALIGNMENT) {
+            return Err(Error::Unbelievable("code that is not aligned"));
+        }
         if let Some(offset) = layout.builtin_index
             && u32_at(layout.flags) & layout.kind_mask == layout.kinds.builtin
         {

@@ -17,6 +17,10 @@ pub struct FunctionId {
     pub literal: i32,
 }
 
+/// What a function has in place of a name and a scope that tells it
+/// (`SharedFunctionInfo::kNoSharedNameSentinel`).
+const NO_SHARED_NAME: Tagged = Tagged(0);
+
 /// What a `SharedFunctionInfo` tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
@@ -146,6 +150,10 @@ impl Heap<'_> {
             name = info.name;
             inferred_name = info.inferred_name;
             positions = info.start_position.zip(info.end_position);
+        } else if name_or_info != NO_SHARED_NAME {
+            return Err(Error::Unbelievable(
+                "a function with neither name nor scope",
+            ));
         }
         // A function that isn't compiled, or whose bytecode was flushed, keeps
         // these in its UncompiledData (`SharedFunctionInfo::StartPosition`,
@@ -155,6 +163,9 @@ impl Heap<'_> {
         {
             inferred_name = inferred_name.or(inferred);
             positions = positions.or(Some(of_data));
+        }
+        if script.is_some() && positions.is_none() {
+            return Err(Error::Unbelievable("a script's function without a place"));
         }
         let mut text = match name {
             Some(name) => self.name(name)?,

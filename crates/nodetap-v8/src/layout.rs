@@ -435,4 +435,7 @@ pub enum UnknownLayout {
     /// version.
     #[error("V8 {0} tells nothing of its objects, and they are not as expected")]
     Objects(Version),
+    /// The tags of its strings contradict each other.
+    #[error("V8 {0} tells its strings apart in another way than V8 does")]
+    Strings(Version),
 }

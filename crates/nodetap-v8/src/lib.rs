@@ -27,6 +27,7 @@ pub mod layout;
 mod memory;
 mod metadata;
 mod probe;
+mod oddball;
 mod rules;
 pub mod safepoint;
 mod scope_info;

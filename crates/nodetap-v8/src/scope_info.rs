@@ -41,6 +41,22 @@ impl ScopeInfo {
 }
 
 impl Heap<'_> {
+    /// The string at `address`; `None` where there is what V8 has there for none.
+    fn string_or(
+        &self,
+        address: u64,
+        is_none: impl FnOnce(Tagged) -> bool,
+    ) -> Result<Option<Tagged>, Error> {
+        let name = self.tagged(address)?;
+        if self.is_string(name) {
+            Ok(Some(name))
+        } else if is_none(name) {
+            Ok(None)
+        } else {
+            Err(Error::Unbelievable("a name that is no string"))
+        }
+    }
+
     /// Reads the `ScopeInfo` at `info`.
     ///
     /// # Errors
@@ -98,13 +114,13 @@ impl Heap<'_> {
             ..ScopeInfo::default()
         };
         if flags & layout.function_variable != 0 {
-            let name = self.tagged(base + slot)?;
-            found.name = self.is_string(name).then_some(name);
+            found.name = self.string_or(base + slot, |name| name.to_smi() == Some(0))?;
             slot += 16;
         }
         if flags & layout.has_inferred_function_name != 0 {
-            let name = self.tagged(base + slot)?;
-            found.inferred_name = self.is_string(name).then_some(name);
+            found.inferred_name = self.string_or(base + slot, |name| {
+                self.instance_type(name) == Ok(self.layout.types.oddball)
+            })?;
             slot += 8;
         }
         let position = match layout.position_info {

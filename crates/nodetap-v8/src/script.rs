@@ -168,8 +168,10 @@ impl Heap<'_> {
         let value = self.tagged(address)?;
         if self.is_string(value) {
             self.name(value)
-        } else {
+        } else if self.instance_type(value) == Ok(self.layout.types.oddball) {
             Ok(String::new())
+        } else {
+            Err(Error::Unbelievable("a script's name that is no string"))
         }
     }
 

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::rc::Rc;
 
+use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::source_position::{self, Entry};
 use nodetap_v8::{Error, Heap, Tagged};
 use rustc_hash::FxHashMap;
@@ -17,6 +18,8 @@ const RETRY_EPOCHS: u64 = 20;
 /// The source position tables of bytecode, by where it is and whose it is.
 #[derive(Default)]
 pub struct BytecodePositions {
+    /// How long bytecodes are, where that is known.
+    sizes: Option<BytecodeSizes>,
     tables: FxHashMap<(Tagged, FunctionKey), Table>,
     /// What was read last of each function: of one that the collector has moved
     /// since the tick, the table is the same wherever its bytecode is.
@@ -48,17 +51,28 @@ struct Table {
 }
 
 /// The table of the bytecode that the function of `key` has.
-fn read(heap: &Heap<'_>, now: Now, key: FunctionKey) -> Result<Table, Error> {
+fn read(
+    heap: &Heap<'_>,
+    now: Now,
+    key: FunctionKey,
+    sizes: Option<&BytecodeSizes>,
+) -> Result<Table, Error> {
     // What is at the frame's array now may be another function's bytecode; the
     // function itself knows where its own is, if it still is the same.
     let array = heap.bytecode_of(key.shared())?;
     let length = heap.bytecode_length(array)?;
     let entries = heap.bytecode_positions(array)?;
+    let bytecodes = heap.bytecodes(array)?;
     let is_same = heap.function_id(key.shared())? == Some(key.id())
         && heap.bytecode_of(key.shared())? == array
         && heap.bytecode_length(array)? == length;
     if !is_same {
         return Err(Error::Unbelievable("another function by now"));
+    }
+    if let (Some(sizes), Some(entries)) = (sizes, &entries)
+        && !sizes.agree_with(&bytecodes, entries)
+    {
+        return Err(Error::Unbelievable("positions between bytecodes"));
     }
     Ok(Table {
         entries: entries.map(Rc::new),
@@ -68,6 +82,13 @@ fn read(heap: &Heap<'_>, now: Now, key: FunctionKey) -> Result<Table, Error> {
 }
 
 impl BytecodePositions {
+    /// Those of a V8 whose bytecodes are so long.
+    pub fn of_sizes(&mut self, sizes: Option<&BytecodeSizes>) {
+        if self.sizes.is_none() {
+            self.sizes = sizes.cloned();
+        }
+    }
+
     /// Where the bytecode at `offset` in `array`, the bytecode of `function`,
     /// stands in its script, in UTF-16 units; -1 is the function's entry. `key` is
     /// where the function was at the tick. `None` where V8 does not tell (yet).
@@ -88,7 +109,7 @@ impl BytecodePositions {
             let last = ByAddress(function.clone());
             let found = match now.late {
                 true => Err(Error::Unbelievable("too late")),
-                false => read(heap, now, key),
+                false => read(heap, now, key, self.sizes.as_ref()),
             };
             let table = match found {
                 Ok(table) => {

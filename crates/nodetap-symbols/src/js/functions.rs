@@ -10,7 +10,7 @@ use nodetap_sampler::raw::FrameRecord;
 use nodetap_v8::{Error, FunctionId, Heap, LineColumn, Script, Tagged};
 use rustc_hash::FxHashMap;
 
-use super::source_names::can_be_called;
+use super::source_names::{can_be_called, can_be_first};
 
 /// A function as the walker saw it at the tick: addresses, which hold only
 /// for that moment, and the ids that tell whether they still hold.
@@ -132,6 +132,8 @@ pub struct Functions {
     scripts: FxHashMap<(Tagged, i32), Rc<ScriptInfo>>,
     /// How often a function was tried to be read and was not to be.
     missed: u64,
+    /// Whether strings have proved to lie in memory as the layout says.
+    knows_strings: bool,
 }
 
 impl Functions {
@@ -315,6 +317,16 @@ impl Functions {
         {
             return Err(Error::Unbelievable("another's name, or another's place"));
         }
+        if function.start_position > function.end_position {
+            return Err(Error::Unbelievable("a function that ends before it starts"));
+        }
+        if function.start_position == Some(0)
+            && function.end_position != script.script.end()
+            && let Some(head) = heap.source_before(at, BEFORE, BEFORE)
+            && !can_be_first(&head)
+        {
+            return Err(Error::Unbelievable("a part of a script in place of all"));
+        }
         Ok(FunctionInfo {
             id: Some(key.id),
             name: name_or_anonymous(function.name),
@@ -333,10 +345,15 @@ impl Functions {
         if let Some(known) = self.scripts.get(&(script, id)) {
             return Ok(known.clone());
         }
+        let knows_strings = heap.knows_strings(script)?;
         let read = heap.script(script)?;
         if read.id != id {
             return Err(Error::Unbelievable("another script by now"));
         }
+        if knows_strings == Some(false) && !self.knows_strings {
+            return Err(Error::Unbelievable("strings that are laid out otherwise"));
+        }
+        self.knows_strings |= knows_strings == Some(true);
         let path = read.name.strip_prefix("file://").unwrap_or(&read.name);
         let info = Rc::new(ScriptInfo {
             file: (!path.is_empty()).then(|| path.into()),

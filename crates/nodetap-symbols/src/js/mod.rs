@@ -97,6 +97,7 @@ impl JsNames {
         let mut byte = [0];
         let alive = target.memory.read(target.code.start, &mut byte).is_ok();
         self.met.clear();
+        self.bytecode.of_sizes(target.bytecode_sizes.as_ref());
         self.now = Now {
             epoch: self.now.epoch + 1,
             ended: !alive,

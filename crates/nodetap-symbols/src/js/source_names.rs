@@ -69,6 +69,16 @@ pub fn can_be_called(up_to: &[u16], name: &str) -> bool {
         || name.ends_with(word)
 }
 
+/// Whether a script that begins with `head` can have a function at its very beginning,
+/// which is not all of it: an arrow function, or a class, whose functions start there.
+pub fn can_be_first(head: &[u16]) -> bool {
+    let head = String::from_utf16_lossy(head);
+    head.contains("=>")
+        || ["(", "async", "class"]
+            .iter()
+            .any(|it| head.starts_with(it))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +97,13 @@ mod tests {
         assert!(can("{ static #x", "#x"));
         assert!(!can("{ static #x", "#y"));
         assert!(!can("/* */ function grüße", "f"));
+    }
+
+    #[test]
+    fn what_a_function_at_the_beginning_looks_like() {
+        let can = |head: &str| can_be_first(&head.encode_utf16().collect::<Vec<_>>());
+        assert!(can("x => x * 2") && can("(a, b) => a") && can("class A { f() {} }"));
+        assert!(!can("// Usage: node main.js") && !can("'use strict';"));
     }
 
     #[test]

@@ -86,25 +86,28 @@ pub(super) fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
     let chars = ask
         .offset("SeqOneByteString", "chars")
         .or_else(|_| ask.offset("SeqAsciiString", "chars"))?;
-    Ok(StringTags {
-        representation_mask: ask.unsigned("StringRepresentationMask")?,
-        cons: ask.unsigned("ConsStringTag")?,
-        external: ask.unsigned("ExternalStringTag")?,
-        // `kSlicedStringTag` in src/objects.h; 3.14's metadata leaves it out.
-        sliced: ask.unsigned("SlicedStringTag").unwrap_or(3),
-        // There are none: a value that the mask does not let through.
-        thin: u16::MAX,
-        encoding_mask: ask.unsigned("StringEncodingMask")?,
-        one_byte: either("OneByteStringTag", "AsciiStringTag")?,
-        // `kShortExternalStringTag`
-        uncached_external: 1 << 4,
-        length: ask.offset("String", "length")? + SMI_VALUE,
-        chars,
-        second: ask.offset("ConsString", "second")?,
-        sliced_offset: ask.offset("SlicedString", "offset")?,
-        // `ExternalString::kResourceDataOffset`
-        resource_data: ask.offset("ExternalString", "resource")? + 8,
-    })
+    objects::consistent(
+        ask.version,
+        StringTags {
+            representation_mask: ask.unsigned("StringRepresentationMask")?,
+            cons: ask.unsigned("ConsStringTag")?,
+            external: ask.unsigned("ExternalStringTag")?,
+            // `kSlicedStringTag` in src/objects.h; 3.14's metadata leaves it out.
+            sliced: ask.unsigned("SlicedStringTag").unwrap_or(3),
+            // There are none: a value that the mask does not let through.
+            thin: NO_TYPE,
+            encoding_mask: ask.unsigned("StringEncodingMask")?,
+            one_byte: either("OneByteStringTag", "AsciiStringTag")?,
+            // `kShortExternalStringTag`
+            uncached_external: 1 << 4,
+            length: ask.offset("String", "length")? + SMI_VALUE,
+            chars,
+            second: ask.offset("ConsString", "second")?,
+            sliced_offset: ask.offset("SlicedString", "offset")?,
+            // `ExternalString::kResourceDataOffset`
+            resource_data: ask.offset("ExternalString", "resource")? + 8,
+        },
+    )
 }
 
 fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {

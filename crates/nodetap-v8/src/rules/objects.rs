@@ -70,34 +70,37 @@ pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayo
 
 pub(super) fn string_tags(ask: &Ask<'_>) -> Result<StringTags, UnknownLayout> {
     let resource = ask.offset("ExternalString", "resource")?;
-    Ok(StringTags {
-        representation_mask: ask.unsigned("StringRepresentationMask")?,
-        cons: ask.unsigned("ConsStringTag")?,
-        external: ask.unsigned("ExternalStringTag")?,
-        sliced: ask.unsigned("SlicedStringTag")?,
-        thin: ask.unsigned("ThinStringTag")?,
-        encoding_mask: ask.unsigned("StringEncodingMask")?,
-        one_byte: ask.unsigned("OneByteStringTag")?,
-        // `kUncachedExternalStringTag` in src/objects/instance-type.h: the bit
-        // above the encoding's.
-        uncached_external: 1 << 4,
-        // A Smi at first, which has its 32 bits in the upper half of the word.
-        length: ask.offset("String", "length")?
-            + match ask.metadata.get("class_String__length__SMI") {
-                Some(_) => 4,
-                None => 0,
-            },
-        chars: ask.offset("SeqOneByteString", "chars")?,
-        // Called `second_offset`, `offset_offset` in some of 7.
-        second: ask
-            .offset("ConsString", "second")
-            .or_else(|_| ask.offset("ConsString", "second_offset"))?,
-        sliced_offset: ask
-            .offset("SlicedString", "offset")
-            .or_else(|_| ask.offset("SlicedString", "offset_offset"))?,
-        // `resource_data` follows `resource` (src/objects/string.tq).
-        resource_data: resource + 8,
-    })
+    consistent(
+        ask.version,
+        StringTags {
+            representation_mask: ask.unsigned("StringRepresentationMask")?,
+            cons: ask.unsigned("ConsStringTag")?,
+            external: ask.unsigned("ExternalStringTag")?,
+            sliced: ask.unsigned("SlicedStringTag")?,
+            thin: ask.unsigned("ThinStringTag")?,
+            encoding_mask: ask.unsigned("StringEncodingMask")?,
+            one_byte: ask.unsigned("OneByteStringTag")?,
+            // `kUncachedExternalStringTag` in src/objects/instance-type.h: the bit
+            // above the encoding's.
+            uncached_external: 1 << 4,
+            // A Smi at first, which has its 32 bits in the upper half of the word.
+            length: ask.offset("String", "length")?
+                + match ask.metadata.get("class_String__length__SMI") {
+                    Some(_) => 4,
+                    None => 0,
+                },
+            chars: ask.offset("SeqOneByteString", "chars")?,
+            // Called `second_offset`, `offset_offset` in some of 7.
+            second: ask
+                .offset("ConsString", "second")
+                .or_else(|_| ask.offset("ConsString", "second_offset"))?,
+            sliced_offset: ask
+                .offset("SlicedString", "offset")
+                .or_else(|_| ask.offset("SlicedString", "offset_offset"))?,
+            // `resource_data` follows `resource` (src/objects/string.tq).
+            resource_data: resource + 8,
+        },
+    )
 }
 
 pub(super) fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
@@ -239,4 +242,23 @@ pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
         kind: None,
         only_newlines_end_lines: false,
     })
+}
+
+/// `tags` if they can be what V8 has: the kinds of strings are told apart, a sequential
+/// one has the kind 0, a string of two-byte characters no bit (`src/objects/instance-type.h`).
+pub(super) fn consistent(version: Version, tags: StringTags) -> Result<StringTags, UnknownLayout> {
+    let kinds = [tags.cons, tags.external, tags.sliced, tags.thin];
+    let of_kind = |&kind: &u16| kind != NO_TYPE && kind & tags.representation_mask != kind;
+    let is_kind_twice = |(index, kind): (usize, &u16)| {
+        *kind == 0 || *kind != NO_TYPE && kinds[..index].contains(kind)
+    };
+    let is_wrong = kinds.iter().any(of_kind)
+        || kinds.iter().enumerate().any(is_kind_twice)
+        || tags.one_byte != tags.encoding_mask
+        || !tags.encoding_mask.is_power_of_two()
+        || tags.encoding_mask & tags.representation_mask != 0;
+    match is_wrong {
+        true => Err(UnknownLayout::Strings(version)),
+        false => Ok(tags),
+    }
 }
