@@ -435,7 +435,12 @@ pub enum UnknownLayout {
     /// version.
     #[error("V8 {0} tells nothing of its objects, and they are not as expected")]
     Objects(Version),
-    /// The tags of its strings contradict each other.
-    #[error("V8 {0} tells its strings apart in another way than V8 does")]
-    Strings(Version),
+    /// What the build's metadata tells cannot all be true.
+    #[error("what V8 {version} tells of {what} contradicts itself")]
+    Contradiction {
+        /// V8's version.
+        version: Version,
+        /// Of what.
+        what: &'static str,
+    },
 }

@@ -224,6 +224,15 @@ fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
         Some(_) => ask.unsigned("CodeKindBaseline")?,
         None => 11,
     };
+    // Which follow each other.
+    if let Some(interpreted) = ask.metadata.get("CodeKindInterpretedFunction")
+        && i64::from(interpreted) + 1 != i64::from(baseline)
+    {
+        return Err(UnknownLayout::Contradiction {
+            version: ask.version,
+            what: "the kinds of code",
+        });
+    }
     // `CODE_KIND_LIST` (src/objects/code-kind.h): BYTECODE_HANDLER, FOR_TESTING,
     // BUILTIN, REGEXP, WASM_FUNCTION, …; in 14 FOR_TESTING_JS came before BUILTIN,
     // which as in 13 is eight before BASELINE.

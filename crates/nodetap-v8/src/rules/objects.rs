@@ -258,7 +258,10 @@ pub(super) fn consistent(version: Version, tags: StringTags) -> Result<StringTag
         || !tags.encoding_mask.is_power_of_two()
         || tags.encoding_mask & tags.representation_mask != 0;
     match is_wrong {
-        true => Err(UnknownLayout::Strings(version)),
+        true => Err(UnknownLayout::Contradiction {
+            version,
+            what: "the kinds of strings",
+        }),
         false => Ok(tags),
     }
 }
