@@ -31,6 +31,9 @@ const WINDOW: Duration = Duration::from_millis(200);
 
 /// Lists them.
 pub fn run(_: &Arguments) -> Result<()> {
+    if let Some(failure) = permissions::pids::failure_of_foreign_proc() {
+        return Err(failure);
+    }
     let processes = node_processes()
         .map_err(|error| Failure::new(format_args!("cannot read /proc: {}", reason(&error))))?;
     if processes.is_empty() {

@@ -52,6 +52,9 @@ pub fn obstacle(us: &Observer, pid: u32, access: Access) -> Option<Obstacle> {
 
 /// A process could not be attached to.
 pub fn failure_of_target(error: &TargetError) -> Failure {
+    if let Some(failure) = pids::failure_of_foreign_proc() {
+        return failure;
+    }
     let plain = || Failure::new(error).hint_maybe(error.hint());
     match error {
         TargetError::NoPermission { pid, .. } => {
@@ -68,6 +71,9 @@ pub fn failure_of_target(error: &TargetError) -> Failure {
 
 /// A process could not be stopped.
 pub fn failure_of_ptrace(error: &ptrace::Error) -> Failure {
+    if let Some(failure) = pids::failure_of_foreign_proc() {
+        return failure;
+    }
     let plain = || Failure::new(error).hint_maybe(error.hint());
     match error {
         ptrace::Error::NoPermission { pid } => {

@@ -109,6 +109,17 @@ fn outside_of_container(us: &Observer) -> Option<String> {
     .to_owned())
 }
 
+/// The failure of whatever is asked, where `/proc` shows the processes of another PID
+/// namespace than ours: the numbers there are not those that the kernel takes from us.
+pub fn failure_of_foreign_proc() -> Option<Failure> {
+    let own = std::fs::read_link("/proc/self").ok()?;
+    let is_ours = own.to_str() == Some(std::process::id().to_string().as_str());
+    (!is_ours).then(|| {
+        Failure::new("/proc shows the processes of another PID namespace than nodetap is in")
+            .hint("mount the right one first: unshare --mount --mount-proc nodetap …")
+    })
+}
+
 /// Whether there is such a process, and `/proc` does not show it.
 fn is_hidden(pid: u32) -> bool {
     let id = i32::try_from(pid).ok().and_then(Pid::from_raw);

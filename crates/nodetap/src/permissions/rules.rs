@@ -87,7 +87,8 @@ pub fn tracing(us: &Observer, it: &Process, access: Access) -> Result<(), Obstac
     if !ours || !it.dumpable {
         return Err(Obstacle::NotDumpable);
     }
-    if !us.capabilities.include(it.permitted) {
+    // Who has made a user namespace has all rights in it.
+    if it.user_namespace == UserNamespace::Ours && !us.capabilities.include(it.permitted) {
         return Err(Obstacle::MoreCapable);
     }
     match us.ptrace_scope {
@@ -101,6 +102,10 @@ pub fn tracing(us: &Observer, it: &Process, access: Access) -> Result<(), Obstac
 pub fn why_not_tracing(us: &Observer, it: &Process, access: Access) -> Obstacle {
     match tracing(us, it, access) {
         Err(obstacle) => obstacle,
+        // It is beside ours, then, not inside.
+        Ok(()) if it.user_namespace != UserNamespace::Ours && !us.first_user_namespace => {
+            Obstacle::UserNamespace
+        }
         Ok(()) => Obstacle::SecurityModule(us.confined.clone()),
     }
 }

@@ -268,6 +268,18 @@ fn a_process_outside_of_the_user_namespace() {
         ..of(100_999, "user 100999")
     };
     assert_eq!(tracing(&root(), &inside, Access::Stop), Ok(()));
+    // One's own, where it is root.
+    let own = Process {
+        user_namespace: UserNamespace::Inside,
+        permitted: ALL,
+        ..of(1000, "dh")
+    };
+    assert_eq!(tracing(&user(), &own, Access::Stop), Ok(()));
+    // Of two that one user has made, neither may look into the other.
+    assert_eq!(
+        why_not_tracing(&rootless, &inside, Access::Read),
+        Obstacle::UserNamespace
+    );
     assert_told(
         &user(),
         &inside,

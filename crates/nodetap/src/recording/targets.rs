@@ -262,6 +262,9 @@ fn process_of(target: &Target) -> Process {
 
 /// A process that can be read but not watched: most likely it is none.
 fn not_watched(pid: u32, error: &io::Error) -> Failure {
+    if let Some(failure) = permissions::pids::failure_of_foreign_proc() {
+        return failure;
+    }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     match process.map(str::trim).and_then(|id| id.parse::<u32>().ok()) {

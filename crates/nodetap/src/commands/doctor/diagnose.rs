@@ -173,6 +173,9 @@ fn perf_events(facts: &Facts) -> Finding {
     let root = facts.us.capabilities.has(Capability::SysAdmin);
     match level {
         _ if facts.ebpf.is_ok() => finding(State::Good, SUBJECT, format!("allowed ({setting})")),
+        _ if !facts.us.first_user_namespace => {
+            finding(State::Bad, SUBJECT, Obstacle::OwnUserNamespace.to_string())
+        }
         _ if !facts.us.capabilities.perfmon() => {
             let text = format!("need CAP_PERFMON, in any case ({setting})");
             finding(State::Bad, SUBJECT, text)
