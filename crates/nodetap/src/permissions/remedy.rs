@@ -2,7 +2,7 @@
 
 use nodetap_sampler::sandbox::Call;
 
-use super::observer::{Capability, Container, Observer};
+use super::observer::{Capabilities, Capability, Container, Observer};
 use super::rules::Obstacle;
 
 /// What nodetap is asked to do.
@@ -92,6 +92,7 @@ fn place(us: &Observer) -> Place {
 
 /// How a process like this one gets these capabilities.
 fn gain(us: &Observer, wanted: &[Capability], task: Task) -> String {
+    let holds = |set: Capabilities| wanted.iter().all(|&capability| set.has(capability));
     match place(us) {
         Place::User => match task {
             Task::Attach => "run it as root: sudo nodetap …".to_owned(),
@@ -106,7 +107,7 @@ fn gain(us: &Observer, wanted: &[Capability], task: Task) -> String {
         },
         Place::Engine(engine) => {
             // To root, and to nobody else, an engine gives what is added.
-            if us.uid != 0 && wanted.iter().all(|&capability| us.bounding.has(capability)) {
+            if us.uid != 0 && holds(us.bounding) {
                 return format!("{engine} exec --user root CONTAINER nodetap …");
             }
             let user = if us.uid == 0 { "" } else { "--user root " };
@@ -121,6 +122,10 @@ fn gain(us: &Observer, wanted: &[Capability], task: Task) -> String {
                 .map(|it| format!("--cap-add {} ", it.name()))
                 .collect();
             format!("{engine} run {namespace}{user}{flags}…")
+        }
+        // A pod's `runAsUser` holds for what is added to it as well.
+        Place::Kubernetes if us.uid != 0 && holds(us.bounding) => {
+            "in the container's securityContext: runAsUser: 0".to_owned()
         }
         Place::Kubernetes => {
             "kubectl debug -it POD --target=CONTAINER --image=IMAGE --profile=sysadmin".to_owned()

@@ -425,6 +425,14 @@ fn missing_capabilities_in_containers_and_for_what_is_started() {
     let exec = "podman exec --user root CONTAINER nodetap …";
     told(&lesser, Task::Attach, exec);
     told(&pod(), Task::Attach, DEBUG);
+    let not_root = Observer {
+        uid: 1000,
+        capabilities: Capabilities(0),
+        bounding: ALL,
+        ..pod()
+    };
+    let as_root = "in the container's securityContext: runAsUser: 0";
+    told(&not_root, Task::Attach, as_root);
     told(
         &user(),
         Task::Start,
