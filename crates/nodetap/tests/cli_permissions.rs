@@ -81,6 +81,21 @@ impl Place {
         let output = self.nodetap(capabilities, arguments).output();
         output.expect("cannot run nodetap")
     }
+
+    /// Records process `pid`, which must have been seen spinning. Where there is little
+    /// time to be had, it takes longer to see that.
+    #[track_caller]
+    fn record(&self, capabilities: &str, pid: &str) -> Output {
+        for seconds in ["0.3", "2", "8"] {
+            let output = self.run(capabilities, &["record", "-p", pid, "-d", seconds]);
+            let told = lines(&output.stderr);
+            assert!(output.status.success(), "{capabilities}: {told:?}");
+            if String::from_utf8_lossy(&output.stdout).contains(" outer ") {
+                return output;
+            }
+        }
+        panic!("{capabilities}: no samples")
+    }
 }
 
 /// A process that is killed when this is dropped.
@@ -131,11 +146,8 @@ fn the_best_sampler_that_may_be() {
         ("+bpf,+perfmon", None),
         ("+bpf,+perfmon,+sys_ptrace", None),
     ] {
-        let output = place.run(capabilities, &["record", "-p", &target.pid(), "-d", "0.3"]);
+        let output = place.record(capabilities, &target.pid());
         let told = lines(&output.stderr);
-        assert!(output.status.success(), "{capabilities}: {told:?}");
-        let tree = String::from_utf8_lossy(&output.stdout);
-        assert!(tree.contains(" outer "), "{capabilities}: {tree}");
         let doctor = place.run(capabilities, &["doctor"]);
         let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
         match missing {
@@ -207,7 +219,7 @@ fn another_users_process() {
     let all = "+sys_ptrace,+dac_read_search,+bpf,+perfmon";
     let output = place.run(all, &["dump", "-p", &pid]);
     assert!(output.status.success(), "{:?}", lines(&output.stderr));
-    let output = place.run(all, &["record", "-p", &pid, "-d", "0.3"]);
+    let output = place.record(all, &pid);
     let told = lines(&output.stderr);
     assert!(told[0].contains(" (ebpf): "), "{told:?}");
 }
