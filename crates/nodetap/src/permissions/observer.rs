@@ -138,7 +138,9 @@ impl Observer {
         };
         let seccomp = number("Seccomp").is_some_and(|mode| mode != 0);
         let mut filtered = Call::ALL.to_vec();
-        filtered.retain(|call| seccomp && call.is_filtered());
+        // Who lacks the capability may be told the same by the kernel itself.
+        let is_certain = |call: &Call| *call != Call::Bpf || capabilities("CapEff").bpf();
+        filtered.retain(|call| seccomp && is_certain(call) && call.is_filtered());
         Observer {
             kernel: setting("osrelease").unwrap_or_else(|| "unknown".to_owned()),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),

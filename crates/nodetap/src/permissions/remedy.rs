@@ -116,8 +116,9 @@ fn gain(us: &Observer, wanted: &[Capability], task: Task) -> String {
                 Task::Attach => "--pid=container:NAME ",
                 Task::Start => "",
             };
-            // Root of a container opens every file there.
-            let flags = wanted.iter().filter(|&&it| it != Capability::DacReadSearch);
+            // Root of a container opens every file there, unless that was taken from him.
+            let is_needed = |it: &&Capability| **it != Capability::DacReadSearch || us.uid == 0;
+            let flags = wanted.iter().filter(is_needed);
             let flags: String = flags
                 .map(|it| format!("--cap-add {} ", it.name()))
                 .collect();

@@ -198,6 +198,10 @@ fn another_users_process() {
         let with_ptrace = with(user(), &[Capability::SysPtrace]);
         let reason = "it belongs to www-data, and CAP_SYS_PTRACE alone does not open its memory";
         told(&with_ptrace, [reason, SUDO]);
+        let in_docker = with(docker(), &[Capability::SysPtrace]);
+        let both = "docker run --pid=container:NAME --cap-add SYS_PTRACE --cap-add \
+                    DAC_READ_SEARCH …";
+        told(&in_docker, [reason, both]);
         let no_new_privs = Observer {
             no_new_privs: true,
             ..user()
