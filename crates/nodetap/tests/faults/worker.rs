@@ -19,7 +19,7 @@ use crate::common;
 use crate::common::matrix::Node;
 
 /// How long anything may take. The machine may be busy; what hangs, hangs for ever.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the worker says of itself.
 #[derive(Debug, Deserialize)]
@@ -334,7 +334,7 @@ impl Sender {
         let begun = Instant::now();
         let storms = loop {
             let storms = worker.report().storms;
-            if storms.signals >= sent || begun.elapsed() > LIMIT / 4 {
+            if storms.signals >= sent || begun.elapsed() > LIMIT {
                 break storms;
             }
         };
