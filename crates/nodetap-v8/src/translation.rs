@@ -222,6 +222,16 @@ const V12: TranslationFormat = TranslationFormat {
     match_previous: Some(39),
 };
 
+/// `translation-opcode.h` of 12.9.
+const V12_9: TranslationFormat = TranslationFormat {
+    operands: b"53332134332100331111111111111111111101111121",
+    begin: &[14, 15],
+    other: &[4, 5, 6, 7, 8, 9, 10],
+    literal: 37,
+    match_previous: Some(43),
+    ..V12
+};
+
 /// `translation-opcode.h` of 13.6 and of 14.6, which are the same.
 const V13: TranslationFormat = TranslationFormat {
     operands: b"643321343331003311101111111111111111101111121",
@@ -253,6 +263,7 @@ impl TranslationFormat {
             (10, 8) => Some(&V10_8),
             (11, 3) => Some(&V11),
             (11, 8) | (12, 4) => Some(&V12),
+            (12, 9) => Some(&V12_9),
             (13, 6..) | (14, 0..=6) => Some(&V13),
             _ => None,
         }

@@ -108,7 +108,8 @@ pub(super) fn code(ask: &Ask<'_>) -> Result<CodeLayout, UnknownLayout> {
             // `Code::GetBytecodeOffsetForBaselinePC` in src/objects/code-inl.h
             // of 9.0.
             baseline_calls_only: ask.version < Version::new(9, 1),
-            builtin_index: None,
+            // Some of 7.0's are on the heap still (src/objects/code.h).
+            builtin_index: (ask.version < Version::new(7, 4)).then_some(instruction_size + 20),
             kind_mask,
             kinds,
             deoptimization,
@@ -198,19 +199,21 @@ fn kinds(ask: &Ask<'_>) -> Result<(u32, CodeKinds), UnknownLayout> {
         // BYTECODE_HANDLER, STUB, BUILTIN, REGEXP, WASM_FUNCTION, …; the kind
         // follows one bit in the flags.
         let kind = |number: u32| number << 1;
+        // 7.0 still has bytecode handlers and stubs on the heap.
+        let has_stubs = ask.version < Version::new(7, 4);
         let kinds = CodeKinds {
             builtin: kind(3),
-            bytecode_handler: NO_KIND,
+            bytecode_handler: if has_stubs { kind(1) } else { NO_KIND },
             regexp: kind(4),
             wasm_function: kind(5),
-            js_to_wasm_function: kind(8),
+            js_to_wasm_function: kind(if has_stubs { 7 } else { 8 }),
             baseline: NO_KIND,
             maglev: NO_KIND,
             turbofan: kind(0),
             unoptimized: NO_KIND,
             crankshaft: NO_KIND,
             kind_shift: 1,
-            stubs: &[],
+            stubs: if has_stubs { &["", "", "(stub)"] } else { &[] },
         };
         // `KindField` became narrower.
         let mask = match ask.version < Version::new(8, 6) {
@@ -286,6 +289,8 @@ fn safepoints(ask: &Ask<'_>, place: SafepointPlace) -> Option<SafepointLayout> {
             header: 8,
             maglev_header: 16,
         },
+        // `class DeoptimizationIndexField` in src/safepoint-table.h of 7.0.
+        7 if ask.version < Version::new(7, 4) => SafepointFormat::Words { index: 0x0fff_ffff },
         _ => SafepointFormat::Words { index: u32::MAX },
     };
     Some(SafepointLayout { place, format })

@@ -15,7 +15,8 @@ use crate::version::Version;
 
 /// The versions that the rules here were read for, and tried on: those of the
 /// releases of Node.js from 12 on. What is between them has layouts of its own.
-const KNOWN: [Version; 26] = [
+const KNOWN: [Version; 29] = [
+    Version::new(7, 0),
     Version::new(7, 4),
     Version::new(7, 5),
     Version::new(7, 6),
@@ -23,6 +24,7 @@ const KNOWN: [Version; 26] = [
     Version::new(7, 8),
     Version::new(7, 9),
     Version::new(8, 1),
+    Version::new(8, 3),
     Version::new(8, 4),
     Version::new(8, 6),
     Version::new(9, 0),
@@ -39,6 +41,7 @@ const KNOWN: [Version; 26] = [
     Version::new(11, 3),
     Version::new(11, 8),
     Version::new(12, 4),
+    Version::new(12, 9),
     Version::new(13, 6),
     Version::new(14, 1),
     Version::new(14, 6),

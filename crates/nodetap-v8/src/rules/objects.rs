@@ -17,6 +17,9 @@ pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayo
         "UncompiledDataWithPreparseDataAndJob",
         "UncompiledDataWithoutPreparseData",
         "UncompiledDataWithoutPreparseDataWithJob",
+        // What 7.0 calls them.
+        "UncompiledDataWithPreParsedScope",
+        "UncompiledDataWithoutPreParsedScope",
     ]
     .map(|class| ask.metadata.instance_type(class));
     // Those with a job came with V8 10.
@@ -58,7 +61,9 @@ pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayo
         trusted_byte_array: ask.metadata.instance_type("TrustedByteArray"),
         position_table_holder: ask
             .metadata
-            .instance_type("SourcePositionTableWithFrameCache"),
+            .instance_type("SourcePositionTableWithFrameCache")
+            // Until 7.5 it is a `Tuple2`.
+            .or_else(|| ask.metadata.instance_type("Tuple2")),
         fixed_array: ask.instance_type("FixedArray")?,
         shared_function_info_wrapper: ask.metadata.instance_type("SharedFunctionInfoWrapper"),
         uncompiled_data_first: first,

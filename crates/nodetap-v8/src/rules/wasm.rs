@@ -6,7 +6,7 @@ use crate::wasm::{WasmCodeLayout, WasmInliningLayout, WasmLayout, WasmModuleLayo
 
 /// What `WasmCode` (`src/wasm/wasm-code-manager.h`) looks like from a version
 /// on. Each was checked on live objects too.
-const CODE: [(Version, WasmCodeLayout); 6] = [
+const CODE: [(Version, WasmCodeLayout); 8] = [
     // 6.8: the index is one that may be (`Maybe<uint32_t>`).
     (
         Version::new(6, 7),
@@ -39,7 +39,23 @@ const CODE: [(Version, WasmCodeLayout); 6] = [
             inlining: None,
         },
     ),
-    // 8.4: the tables lie behind each other in the code's meta data.
+    // 8.3: the tables lie behind each other in the code's meta data.
+    (
+        Version::new(8, 3),
+        WasmCodeLayout {
+            native_module: 16,
+            instructions: 0,
+            instructions_size: 8,
+            index: 44,
+            kind: 48,
+            kind_mask: 0xff,
+            tables: 24,
+            before_positions: &[40, 32],
+            positions_size: 36,
+            inlining: None,
+        },
+    ),
+    // 8.4: the same, in another order.
     (
         Version::new(8, 4),
         WasmCodeLayout {
@@ -89,6 +105,26 @@ const CODE: [(Version, WasmCodeLayout); 6] = [
                 // An int, padding, a `SourcePosition`.
                 entry: 16,
                 caller: 8,
+            }),
+        },
+    ),
+    // 12.9: a table of deoptimization data and a number more.
+    (
+        Version::new(12, 9),
+        WasmCodeLayout {
+            native_module: 0,
+            instructions: 8,
+            instructions_size: 24,
+            index: 48,
+            kind: 88,
+            kind_mask: 0b11,
+            tables: 16,
+            before_positions: &[44, 28],
+            positions_size: 32,
+            inlining: Some(WasmInliningLayout {
+                size: 36,
+                entry: 13,
+                caller: 5,
             }),
         },
     ),
@@ -166,7 +202,10 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
     if version < Version::new(5, 8) {
         return None;
     }
-    let code = CODE.iter().rfind(|(since, _)| version >= *since);
+    // Of 7.0 it is not known where a module's bytes are.
+    let code = CODE
+        .iter()
+        .rfind(|(since, _)| version >= *since && version != Version::new(7, 0));
     let mut code = code.map(|(_, code)| *code);
     // An int, a bool, a `SourcePosition`, nothing between
     // (`WasmCode::GetInliningPosition` in src/wasm/wasm-code-manager.cc).
@@ -206,7 +245,7 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
         module_object: metadata.instance_type("WasmModuleObject"),
         module: if version >= Version::new(7, 6) {
             MODULE
-        } else if version >= Version::new(7, 0) {
+        } else if version >= Version::new(7, 4) {
             MODULE_WITH_VECTOR
         } else if code.is_some() {
             EARLY_MODULE

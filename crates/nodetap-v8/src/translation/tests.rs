@@ -10,9 +10,9 @@ fn function(shared: u32, bytecode_offset: i32) -> TranslatedFrame {
     }
 }
 
-fn all() -> [&'static TranslationFormat; 10] {
+fn all() -> [&'static TranslationFormat; 11] {
     [
-        &V6_2, &V6_8, &V8, &V9_0, &V10, &V10_7, &V10_8, &V11, &V12, &V13,
+        &V6_2, &V6_8, &V8, &V9_0, &V10, &V10_7, &V10_8, &V11, &V12, &V12_9, &V13,
     ]
 }
 
@@ -34,7 +34,7 @@ fn opcodes_agree_with_their_operands() {
             assert_eq!(count(&last), 1);
         }
     }
-    assert_eq!(TranslationFormat::of(Version::new(12, 9)), None);
+    assert_eq!(TranslationFormat::of(Version::new(12, 8)), None);
     assert_eq!(TranslationFormat::of(Version::new(14, 7)), None);
 }
 

@@ -70,6 +70,11 @@ impl Test {
         }
     }
 
+    /// What it is called, without the version.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The same, on versions before `major` only.
     pub fn before(self, major: u32) -> Test {
         Test {
