@@ -123,7 +123,7 @@ impl TargetError {
                 Some("`nodetap ps` lists the Node.js processes of this machine".to_owned())
             }
             TargetError::UnknownV8 { .. } => Some(
-                "nodetap reads Node.js 0.10, 0.12, 4, 6, 8 and 10 to 26 (of 8 and 10 not every release)"
+                "nodetap reads Node.js 0.10, 0.12, 4, 6 and 8 to 26 (of 8 and 10 not every release)"
                     .to_owned(),
             ),
             TargetError::NoPermission { .. } | TargetError::Image { .. } | TargetError::Io { .. } => {
