@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::common::matrix::Node;
 use crate::common::one_at_a_time;
 use crate::common::recording::Recording;
@@ -180,6 +182,9 @@ pub fn execs(node: &Node, sampler: &str) {
     let status = within(LIMIT, &mut worker.child);
     assert_eq!(status.code(), Some(7));
     let written = fs::read_to_string(place.path("out.json")).expect("a recording");
-    let recording: Recording = serde_json::from_str(&written).expect("JSON");
-    assert_eq!(recording.processes.len(), 1, "{:?}", recording.processes);
+    // Node's version may be missing, which the type of usual recordings wants: it may
+    // have ended before it was looked at again.
+    let recording: Value = serde_json::from_str(&written).expect("JSON");
+    let processes = recording["processes"].as_array().map(Vec::len);
+    assert_eq!(processes, Some(1), "{written}");
 }
