@@ -24,6 +24,8 @@ struct Place {
 }
 
 impl Place {
+    /// To be called by one test at a time: a process that another one starts meanwhile has
+    /// these files open for a moment, and what is open for writing cannot be executed.
     fn new() -> Place {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let open = fs::Permissions::from_mode(0o777);
@@ -227,6 +229,7 @@ fn another_users_process() {
 /// A server that root has started, and that has become nobody since.
 #[test]
 fn a_process_that_has_changed_its_user() {
+    let _alone = common::one_at_a_time();
     let place = Place::new();
     let script = "process.setgroups([]); process.setgid(65534); process.setuid(65534); \
                   console.log(process.pid); setInterval(() => {}, 1000)";
@@ -265,6 +268,7 @@ fn a_process_that_has_changed_its_user() {
 
 #[test]
 fn a_process_that_proc_hides() {
+    let _alone = common::one_at_a_time();
     let place = Place::new();
     let target = place.start(0);
     let pid = target.pid();
