@@ -19,7 +19,7 @@ endif
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo build install test test-all accuracy lint bench-walk tools clean
+.PHONY: help demo build install test test-all accuracy lint bench-walk bench-ptrace tools clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -57,6 +57,10 @@ lint: tools ## formatting and clippy
 bench-walk: build ## what sampling costs: the walk in the kernel, nodetap's own CPU and memory
 	@scripts/fetch-nodes.sh
 	@$(SUDO) "$$(command -v node)" scripts/bench-walk.js $(BINARY) $(NODETAP_CACHE)/nodes
+
+bench-ptrace: build ## what the ptrace sampler costs: how long threads are stopped, how much slower they are
+	@scripts/fetch-nodes.sh
+	@$(SUDO) "$$(command -v node)" scripts/bench-ptrace.js $(BINARY) $(NODETAP_CACHE)/nodes
 
 tools:
 	@scripts/install-packages.sh

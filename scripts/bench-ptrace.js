@@ -1,5 +1,5 @@
 'use strict';
-// What the ptrace sampler costs the program: node bench-ptrace.js NODETAP NODES. A program
+// What the ptrace sampler costs the program: node bench-ptrace.js NODETAP NODES [VERSION…]. A program
 // does the same work again and again, with a stack about 30 JavaScript frames deep: in
 // turn alone and while nodetap samples it, 99 times a second. Prints a line for each
 // Node.js (they are in the folder NODES):
@@ -24,7 +24,7 @@ const RATE = 99;
 const DEPTH = 20;
 const VERSIONS = ['10.24.1', '18.20.8', '20.20.2', '24.21.0', '26.10.0'];
 const program = path.join(__dirname, '../crates/nodetap/tests/fixtures/rounds.js');
-const [nodetap, nodes] = process.argv.slice(2);
+const [nodetap, nodes, ...some] = process.argv.slice(2);
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const median = (numbers) => {
@@ -110,7 +110,7 @@ async function measure(version) {
 (async () => {
   console.log(`${ROUNDS} rounds of ${ROUND_MS / 1000} s at ${RATE} Hz, Linux ${os.release()}, ${os.cpus().length} CPUs, load ${os.loadavg()[0].toFixed(1)}`);
   console.log('Node.js   frames/sample  median stop   p99 stop  slowdown   fastest');
-  for (const version of VERSIONS) {
+  for (const version of some.length ? some : VERSIONS) {
     const r = await measure(version);
     console.log(`${version.padEnd(9)} ${r.depth.padStart(13)} ${r.stop.padStart(12)} ${r.p99.padStart(10)} ${r.slower.padStart(9)} ${r.fastest.padStart(9)}`);
   }

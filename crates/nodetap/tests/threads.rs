@@ -4,8 +4,10 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record, start};
@@ -126,10 +128,92 @@ fn helpers_once(version: &str) {
     );
 }
 
+/// How much CPU time each thread of a process has had so far, in seconds.
+fn cpu_times(pid: u32) -> BTreeMap<u32, f64> {
+    let time = |entry: fs::DirEntry| {
+        let text = fs::read_to_string(entry.path().join("schedstat")).ok()?;
+        let nanoseconds: f64 = text.split(' ').next()?.parse().ok()?;
+        let tid = entry.file_name().to_str()?.parse().ok()?;
+        Some((tid, nanoseconds / 1e9))
+    };
+    let entries = fs::read_dir(format!("/proc/{pid}/task"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.filter_map(time).collect()
+}
+
+/// Records with the ptrace sampler; the CPU time that each thread had meanwhile.
+fn record_and_meter(target: &Target) -> (Recording, BTreeMap<u32, f64>) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let meter = scope.spawn(|| {
+            let mut readings = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                readings.push((SystemTime::now(), cpu_times(target.pid())));
+                thread::sleep(Duration::from_millis(20));
+            }
+            readings
+        });
+        let recording = record(target, 4.0, &["--sampler", "ptrace"]);
+        ended.store(true, Ordering::Relaxed);
+        let readings = meter.join().expect("the meter ran");
+        let at = |moment: SystemTime| {
+            let after = readings.iter().find(|&&(time, _)| time >= moment);
+            &after.expect("a reading after that").1
+        };
+        let (first, last) = (at(recording.started()), {
+            at(recording.started() + recording.duration())
+        });
+        let had = |(tid, time): (&u32, &f64)| (*tid, last.get(tid).unwrap_or(time) - time);
+        let had = first.iter().map(had).collect();
+        (recording, had)
+    })
+}
+
+/// Many more threads than CPUs, for the sampler that has to wait until a thread runs
+/// before it can stop it: each gets a sample for each period of its CPU time.
+fn crowd(node: &Node) {
+    common::measure(|| crowd_once(node));
+}
+
+fn crowd_once(node: &Node) {
+    let _alone = common::one_at_a_time();
+    let target = Target::start(&node.version, &[], "crowd.js", &["50"]).wait_until_ready();
+    let (recording, had) = record_and_meter(&target);
+    assert_eq!(recording.lost, 0, "{}", recording.notes);
+
+    let mut workers = 0;
+    let (mut all, mut all_expected) = (0.0, 0.0);
+    for (&tid, had) in &had {
+        let expected = f64::from(recording.rate_hz) * had;
+        let samples = recording.samples_of(tid) as f64;
+        all += samples;
+        all_expected += expected;
+        workers += u32::from(expected > 1.0);
+        // It may be some samples behind, or ahead.
+        assert!(
+            (samples - expected).abs() <= 8.0 + 0.1 * expected,
+            "{samples} samples of {tid} instead of {expected:.1}\n{}",
+            recording.notes
+        );
+    }
+    assert!(workers >= 50, "{workers} threads ran");
+    assert!(
+        (0.4..1.2).contains(&(all / all_expected)),
+        "{all} samples instead of {all_expected}\n{}",
+        recording.notes
+    );
+    // On a machine as busy as this, a name may be looked for too late.
+    let spinning = threads_in(&recording, "spin").len();
+    assert!(spinning >= 40, "{spinning} threads in `spin`");
+}
+
 fn main() -> std::process::ExitCode {
     matrix::main([
         // 10.0 has none.
         Test::new("workers", 10, workers).only_on(|node| !node.is_of("10.0.")),
+        Test::new("crowd", 24, crowd)
+            .only_on(|node| node.is_of("24."))
+            .long(),
         Test::new("helpers", 8, |node| helpers(&node.version)),
     ])
 }

@@ -19,6 +19,8 @@ use super::sys::{self, State, Status};
 pub(super) struct AskedThread {
     pub pid: u32,
     pub tid: u32,
+    /// When it was due.
+    due: Instant,
     /// When it had not stopped yet.
     ran: Instant,
 }
@@ -35,11 +37,11 @@ pub(super) enum Answer {
 }
 
 impl AskedThread {
-    /// Asks thread `tid` of process `pid`; `None` where it has ended.
+    /// Asks thread `tid` of process `pid`, for which it was `due`; `None` where it has ended.
     ///
     /// # Errors
     /// Where it may not be stopped.
-    pub fn ask(pid: u32, tid: u32) -> Result<Option<AskedThread>, Error> {
+    pub fn ask(pid: u32, tid: u32, due: Instant) -> Result<Option<AskedThread>, Error> {
         if !stop::seize(pid, tid)? {
             return Ok(None);
         }
@@ -47,7 +49,7 @@ impl AskedThread {
         // It is traced, and so ours to let go of, or to take note of its end. This fails
         // if it is ending.
         let _ = sys::interrupt(tid as i32);
-        Ok(Some(AskedThread { pid, tid, ran }))
+        Ok(Some(AskedThread { pid, tid, due, ran }))
     }
 
     /// Whether it has stopped by now.
@@ -59,7 +61,10 @@ impl AskedThread {
                 pid: self.pid,
                 tid: self.tid,
                 signal,
+                due: self.due,
                 ran: self.ran,
+                stood: now,
+                at_once: false,
             }),
             // A thread that runs another program gets the number of the main thread.
             Ok(Status::Ended) if self.tid != self.pid && sys::is_traced(self.pid as i32) => {
@@ -83,7 +88,12 @@ impl AskedThread {
                     self = asked;
                     hint::spin_loop();
                 }
-                answer => return answer,
+                mut answer => {
+                    if let Answer::Stopped(stopped) = &mut answer {
+                        stopped.at_once = true;
+                    }
+                    return answer;
+                }
             }
         }
     }
@@ -96,13 +106,26 @@ pub(super) struct StoppedThread {
     pub pid: u32,
     pub tid: u32,
     signal: i32,
+    due: Instant,
     ran: Instant,
+    stood: Instant,
+    at_once: bool,
 }
 
 impl StoppedThread {
     /// Its registers; `None` where it was killed meanwhile.
     pub fn state(&self) -> Option<State> {
         sys::state(self.tid as i32).ok()
+    }
+
+    /// Whether it stood still as soon as it was asked to.
+    pub fn at_once(&self) -> bool {
+        self.at_once
+    }
+
+    /// How long it took from when it was due until it stood still, at most.
+    pub fn took(&self) -> Duration {
+        self.stood.duration_since(self.due)
     }
 
     /// Lets it go; for how long it stood still, at most.
@@ -115,11 +138,11 @@ impl StoppedThread {
         let released = sys::detach(self.tid as i32, self.signal);
         let ran = Instant::now();
         let length = ran.duration_since(self.ran);
-        let (pid, tid) = (self.pid, self.tid);
+        let (pid, tid, due) = (self.pid, self.tid, self.due);
         std::mem::forget(self);
         match released {
             Ok(()) => Ok(length),
-            Err(_) => Err(AskedThread { pid, tid, ran }),
+            Err(_) => Err(AskedThread { pid, tid, due, ran }),
         }
     }
 }

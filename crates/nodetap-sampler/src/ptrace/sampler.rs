@@ -204,7 +204,7 @@ impl Ticker {
         let mut looked_for_code = next;
         loop {
             let begun = Instant::now();
-            self.tick();
+            self.tick(begun);
             if looked_for_code.elapsed() >= NEW_CODE_INTERVAL {
                 for (process, _) in &mut self.processes {
                     process.look_for_new_code();
@@ -251,7 +251,7 @@ impl Ticker {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, now: Instant) {
         for i in 0..self.processes.len() {
             let (process, threads) = &mut self.processes[i];
             let pid = process.pid;
@@ -274,7 +274,7 @@ impl Ticker {
                     false => patience,
                 };
                 self.asking.store(pid, Ordering::Relaxed);
-                let asked = AskedThread::ask(pid, tid);
+                let asked = AskedThread::ask(pid, tid, now);
                 self.asking.store(0, Ordering::Relaxed);
                 match asked {
                     Ok(Some(asked)) => self.take(asked.watch(patience)),
@@ -300,10 +300,21 @@ impl Ticker {
             Answer::Ended => return,
         };
         let pid = stopped.pid;
-        let Some((process, _)) = self.processes.iter_mut().find(|(it, _)| it.pid == pid) else {
+        let process = self.processes.iter_mut().find(|(it, _)| it.pid == pid);
+        let Some((process, threads)) = process else {
             self.asked.extend(stopped.release().err());
             return;
         };
+        // It had no CPU when it was due, and stands where it lost that before: at the
+        // end of a system call rather than where it computes.
+        let had_none = !stopped.at_once() && threads.waited(stopped.tid) > stopped.took();
+        if had_none && threads.do_without(stopped.tid) {
+            match stopped.release() {
+                Ok(length) => self.stops.add(length),
+                Err(ending) => self.asked.push(ending),
+            }
+            return;
+        }
         let state = stopped.state();
         let sample = state.and_then(|state| process.walk(&[(stopped.tid, state)]).pop());
         // What was read is good if it stood still until now.
