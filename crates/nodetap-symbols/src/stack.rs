@@ -14,7 +14,7 @@ use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
 use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
-use crate::js::{JsNames, PcKind, Top};
+use crate::js::{Entered, JsNames, PcKind, Top};
 use crate::wasm::WasmNames;
 use place::Place;
 use returns::return_address;
@@ -355,7 +355,12 @@ impl StackNames {
             return;
         }
         let offset = (record.pc - code.code.start) as usize;
-        let mut top = settled(Top::of(&code.instructions, offset, sample), native);
+        let top = Top::of(&code.instructions, offset, sample);
+        let entered = Entered {
+            function: Tagged(sample.registers.rdi),
+            just_now: matches!(top, Top::Entering | Top::Caller { .. }),
+        };
+        let mut top = settled(top, native);
         // Optimized code says whose it is: another function's frame it did not
         // make. Where that is the one it returns to, it has none yet. Else it
         // has been put there since the tick, and what ran is gone.
@@ -370,7 +375,6 @@ impl StackNames {
             }
             top = Top::Caller { return_address };
         }
-        let entered = Tagged(sample.registers.rdi);
         match top {
             // Code whose frame has no function yet, or no more.
             Top::Own | Top::Leaving { .. }

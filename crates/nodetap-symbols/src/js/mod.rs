@@ -68,6 +68,16 @@ pub enum PcKind {
     Return,
 }
 
+/// What a thread without a frame of its own says of the function that it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Entered {
+    /// The `JSFunction` that it was called with, if it still is in its register
+    /// (`kJSFunctionRegister`).
+    pub function: Tagged,
+    /// Whether it must be: nothing but what all functions begin with has run.
+    pub just_now: bool,
+}
+
 /// The frames that one physical frame stands for, innermost first: more than
 /// one where functions were inlined.
 pub type Frames = Vec<Frame>;
@@ -452,20 +462,29 @@ impl JsNames {
     }
 
     /// The function that `code` was compiled for, wherever in it: what a
-    /// thread runs that has not yet made its frame, or given it up already.
-    /// `entered` is the `JSFunction` that it was called with, if it still is in
-    /// its register (`kJSFunctionRegister`); like functions met before with the
-    /// same bytecode it is believed only where the code proves to be its own.
+    /// thread runs that has not yet made its frame, or given it up already. The
+    /// function of `entered`, like functions met before with the same bytecode, is
+    /// believed only where the code proves to be its own.
     pub fn code_function(
         &mut self,
         target: &Target,
         code: &CachedCode,
         pc: u64,
-        entered: Tagged,
+        entered: Entered,
     ) -> Frames {
         let heap = Heap::new(&target.memory, &target.layout);
         let offset = (pc - code.code.start) as u32;
+        let Entered {
+            function: entered,
+            just_now,
+        } = entered;
         match &code.details {
+            // All code begins alike: another function's may have been put there since.
+            Details::Optimized(optimized)
+                if just_now && !is_of(&heap, entered, optimized.function()) =>
+            {
+                Vec::new()
+            }
             Details::Optimized(optimized) => {
                 self.active(target, (code, optimized), offset, PcKind::Own)
             }
@@ -511,6 +530,13 @@ fn before(pc_offset: u32, kind: PcKind) -> u32 {
         PcKind::Return => pc_offset,
         PcKind::Own => pc_offset.saturating_add(1),
     }
+}
+
+/// Whether the `JSFunction` at `function`, or where it has been moved to, is `known`.
+fn is_of(heap: &Heap<'_>, function: Tagged, known: Option<&Rc<FunctionInfo>>) -> bool {
+    let id_of = |function: Tagged| heap.function_id(heap.shared_of(function).ok()?).ok()?;
+    let id = id_of(function).or_else(|| id_of(heap.forwarded(function)?));
+    id.is_some() && id == known.and_then(|known| known.id)
 }
 
 /// Whether `code` is what the function of `shared` has been compiled to.
