@@ -122,9 +122,12 @@ pub fn failure_of_foreign_proc() -> Option<Failure> {
 
 /// Whether there is such a process, and `/proc` does not show it.
 fn is_hidden(pid: u32) -> bool {
+    // In this order: one that ends meanwhile is not hidden.
+    if std::path::Path::new(&format!("/proc/{pid}")).exists() {
+        return false;
+    }
     let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let is_there = id.is_some_and(|id| matches!(test_kill_process(id), Ok(()) | Err(Errno::PERM)));
-    is_there && !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    id.is_some_and(|id| matches!(test_kill_process(id), Ok(()) | Err(Errno::PERM)))
 }
 
 #[cfg(test)]
