@@ -72,9 +72,7 @@ impl JsNames {
         offset: u32,
         entered: Tagged,
     ) -> Option<Frame> {
-        let entered = heap
-            .shared_of(entered)
-            .and_then(|shared| FunctionKey::at(heap, shared));
+        let entered = FunctionKey::of_function(heap, entered);
         let mut candidates = self.bytecode.functions_of(code.code.data);
         candidates.extend(entered.ok().flatten());
         // The function whose newest code this is.

@@ -62,16 +62,17 @@ fn read(
     let array = heap.bytecode_of(key.shared())?;
     let length = heap.bytecode_length(array)?;
     let entries = heap.bytecode_positions(array)?;
-    let bytecodes = heap.bytecodes(array)?;
+    let agree = match (sizes, &entries) {
+        (Some(sizes), Some(entries)) => sizes.agree_with(&heap.bytecodes(array)?, entries),
+        _ => true,
+    };
     let is_same = heap.function_id(key.shared())? == Some(key.id())
         && heap.bytecode_of(key.shared())? == array
         && heap.bytecode_length(array)? == length;
     if !is_same {
         return Err(Error::Unbelievable("another function by now"));
     }
-    if let (Some(sizes), Some(entries)) = (sizes, &entries)
-        && !sizes.agree_with(&bytecodes, entries)
-    {
+    if !agree {
         return Err(Error::Unbelievable("positions between bytecodes"));
     }
     Ok(Table {

@@ -202,9 +202,7 @@ impl JsNames {
         offset: u32,
         entered: Tagged,
     ) -> Option<Frame> {
-        let entered = heap
-            .shared_of(entered)
-            .and_then(|shared| FunctionKey::at(heap, shared));
+        let entered = FunctionKey::of_function(heap, entered);
         let candidates = [entered.ok().flatten(), full.owner.get()];
         let mut candidates = candidates.into_iter().flatten();
         let key = candidates.find(|key| is_newest(heap, key.shared(), code))?;

@@ -49,6 +49,14 @@ impl FunctionKey {
         Ok(script.map(|script| FunctionKey { shared, script, id }))
     }
 
+    /// The function of the `JSFunction` at `function` now, likewise.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read.
+    pub fn of_function(heap: &Heap<'_>, function: Tagged) -> Result<Option<FunctionKey>, Error> {
+        FunctionKey::at(heap, heap.shared_of(function)?)
+    }
+
     /// Its `SharedFunctionInfo`, as it was at the tick.
     pub fn shared(&self) -> Tagged {
         self.shared
@@ -270,7 +278,7 @@ impl Functions {
     ) -> Option<FrameRecord> {
         let slot = |offset: i32| heap.tagged(record.fp.wrapping_add_signed(offset.into()));
         let function = slot(heap.layout.frame.function).ok()?;
-        let now = FunctionKey::at(heap, heap.shared_of(function).ok()?).ok()??;
+        let now = FunctionKey::of_function(heap, function).ok()??;
         (now.id == key.id).then_some(FrameRecord {
             function: function.0,
             shared: now.shared.0,
@@ -317,17 +325,18 @@ impl Functions {
         {
             return Err(Error::Unbelievable("another's name, or another's place"));
         }
-        if function.start_position > function.end_position {
-            return Err(Error::Unbelievable("a function that ends before it starts"));
-        }
-        // Of what Node.js 10 gave the parameters of a module the last character is missing.
-        let last = script.script.end().map(|end| end.saturating_sub(1));
-        if function.start_position == Some(0)
-            && function.end_position < last
-            && let Some(head) = heap.source_before(at, BEFORE, BEFORE)
-            && !can_be_first(&head)
-        {
-            return Err(Error::Unbelievable("a part of a script in place of all"));
+        if let Some((start, end)) = function.start_position.zip(function.end_position) {
+            if start > end {
+                return Err(Error::Unbelievable("a function that ends before it starts"));
+            }
+            // Of what Node.js 10 gave a module's parameters the last character is missing.
+            if start == 0
+                && script.script.end().is_some_and(|last| end + 1 < last)
+                && let Some(head) = heap.source_before(at, BEFORE, BEFORE)
+                && !can_be_first(&head)
+            {
+                return Err(Error::Unbelievable("a part of a script in place of all"));
+            }
         }
         Ok(FunctionInfo {
             id: Some(key.id),
@@ -347,15 +356,18 @@ impl Functions {
         if let Some(known) = self.scripts.get(&(script, id)) {
             return Ok(known.clone());
         }
-        let knows_strings = heap.knows_strings(script)?;
+        let knows_strings = match self.knows_strings {
+            true => Some(true),
+            false => heap.knows_strings(script)?,
+        };
         let read = heap.script(script)?;
         if read.id != id {
             return Err(Error::Unbelievable("another script by now"));
         }
-        if knows_strings == Some(false) && !self.knows_strings {
+        if knows_strings == Some(false) {
             return Err(Error::Unbelievable("strings that are laid out otherwise"));
         }
-        self.knows_strings |= knows_strings == Some(true);
+        self.knows_strings = knows_strings == Some(true);
         let path = read.name.strip_prefix("file://").unwrap_or(&read.name);
         let info = Rc::new(ScriptInfo {
             file: (!path.is_empty()).then(|| path.into()),

@@ -500,18 +500,13 @@ impl JsNames {
                 .unoptimized_function(&heap, (code, full), offset, entered)
                 .into_iter()
                 .collect(),
-            Details::Crankshaft(optimized) => {
-                let key = heap
-                    .shared_of(entered)
-                    .and_then(|shared| FunctionKey::at(&heap, shared));
-                match key {
-                    Ok(Some(key)) if optimized.is_called_by(&heap, &code.code, entered, key) => {
-                        let at = (offset, PcKind::Own);
-                        self.crankshaft_function(&heap, key, (code, optimized), at)
-                    }
-                    _ => Vec::new(),
+            Details::Crankshaft(optimized) => match FunctionKey::of_function(&heap, entered) {
+                Ok(Some(key)) if optimized.is_called_by(&heap, &code.code, entered, key) => {
+                    let at = (offset, PcKind::Own);
+                    self.crankshaft_function(&heap, key, (code, optimized), at)
                 }
-            }
+                _ => Vec::new(),
+            },
             Details::Other => Vec::new(),
         }
     }
@@ -534,7 +529,7 @@ fn before(pc_offset: u32, kind: PcKind) -> u32 {
 
 /// Whether the `JSFunction` at `function`, or where it has been moved to, is `known`.
 fn is_of(heap: &Heap<'_>, function: Tagged, known: Option<&Rc<FunctionInfo>>) -> bool {
-    let id_of = |function: Tagged| heap.function_id(heap.shared_of(function).ok()?).ok()?;
+    let id_of = |function| Some(FunctionKey::of_function(heap, function).ok()??.id());
     let id = id_of(function).or_else(|| id_of(heap.forwarded(function)?));
     id.is_some() && id == known.and_then(|known| known.id)
 }

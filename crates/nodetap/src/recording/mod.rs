@@ -14,7 +14,7 @@ use nodetap_profile::{Format, Metadata, formats};
 use nodetap_sampler::ebpf;
 use nodetap_sampler::ptrace::Stops;
 use nodetap_sampler::sampler::{self, Options, Sampler};
-use rustix::process::{Pid, Signal, kill_process, setpriority_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tracing::debug;
 
 use crate::arguments::{DEFAULT_RATE, DEFAULT_RATE_OF_PTRACE};
@@ -29,10 +29,6 @@ use crate::terminal;
 use crate::watch::End;
 use family::Family;
 use targets::Targets;
-
-/// The priority of the thread that reads names, where it may have one. It needs a few
-/// hundredths of a CPU, but those at once.
-const NICE: i32 = -10;
 
 /// What to record, and what to make of it.
 #[derive(Clone, Debug)]
@@ -112,9 +108,6 @@ pub fn record(settings: &Settings) -> Result<()> {
     if let Some(line) = &settings.announcement {
         terminal::line(line);
     }
-    // Where all CPUs are busy, what samples are of would be gone before it is read. What
-    // was started here has been: it does not inherit this. Not everybody may.
-    let _ = setpriority_process(None, NICE);
     let mut progress = Progress::start(settings.duration);
     let ran = Run {
         settings,
