@@ -44,24 +44,10 @@ impl Place {
 
     /// The fixture, run by `user`: one thread waits, another one spins.
     fn start(&self, user: u32) -> Running {
-        let mut child = Command::new("sh")
-            .args(["-c", r#"ulimit -t 120; exec "$@""#, "sh"])
-            .args([self.path("node"), self.path("container.js")])
-            .uid(user)
-            .gid(user)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cannot start it");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("read");
-        assert_eq!(line.trim(), child.id().to_string());
-        Running {
-            _stdin: child.stdin.take().expect("piped"),
-            child,
-        }
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"ulimit -t 120; exec "$@""#, "sh"]);
+        command.args([self.path("node"), self.path("container.js")]);
+        Running::start(command.uid(user).gid(user).current_dir("/"))
     }
 
     /// `nodetap` as nobody, who has these capabilities: `+bpf,+perfmon`.
@@ -108,6 +94,20 @@ struct Running {
 }
 
 impl Running {
+    /// Starts a program that says its number when it is ready.
+    fn start(command: &mut Command) -> Running {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("cannot start it");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("read");
+        assert_eq!(line.trim(), child.id().to_string());
+        Running {
+            _stdin: child.stdin.take().expect("piped"),
+            child,
+        }
+    }
+
     fn pid(&self) -> String {
         self.child.id().to_string()
     }
@@ -233,19 +233,7 @@ fn a_process_that_has_changed_its_user() {
     let place = Place::new();
     let script = "process.setgroups([]); process.setgid(65534); process.setuid(65534); \
                   console.log(process.pid); setInterval(() => {}, 1000)";
-    let mut child = Command::new(place.path("node"))
-        .args(["-e", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("cannot start it");
-    let mut line = String::new();
-    let stdout = child.stdout.take().expect("piped");
-    BufReader::new(stdout).read_line(&mut line).expect("read");
-    let target = Running {
-        _stdin: child.stdin.take().expect("piped"),
-        child,
-    };
+    let target = Running::start(Command::new(place.path("node")).args(["-e", script]));
     let pid = target.pid();
     let node = place.path("node").display().to_string();
     assert_fails(
