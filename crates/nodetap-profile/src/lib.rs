@@ -5,14 +5,14 @@
 //! time a stack was taken. It is filled through its own methods while samples come in:
 //!
 //! ```
-//! use nodetap_profile::{Frame, Kind, Metadata, Profile, Thread};
+//! use nodetap_profile::{Frame, Kind, Metadata, Mode, Profile, Sample, Thread};
 //!
 //! let mut profile = Profile::new(Metadata::new("ebpf", 999));
 //! let thread = profile.add_thread(Thread { pid: 1, tid: 1, name: "node".into() });
 //! let outer = profile.intern_frame(Frame::new(Kind::Js, "main"));
 //! let inner = profile.intern_frame(Frame::new(Kind::Js, "work"));
 //! let stack = profile.intern_stack([outer, inner]);
-//! profile.add_sample(1001, thread, stack);
+//! profile.add_sample(Sample::new(1001, thread, stack, Mode::JavaScript));
 //! assert_eq!(profile.samples().len(), 1);
 //! ```
 //!
@@ -33,6 +33,6 @@ pub use dump::{Dump, ThreadDump};
 pub use formats::Format;
 pub use frame::{Frame, Kind, Position, Tier};
 pub use label::{executing_label, frame_label, process_label, visible};
-pub use profile::{Metadata, Process, Profile, Sample, Thread, ThreadId};
+pub use profile::{Metadata, Mode, Process, Profile, Sample, Thread, ThreadId};
 pub use stacks::{FrameId, StackId};
 pub use tree::{CallTree, Label, Node};

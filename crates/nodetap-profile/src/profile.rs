@@ -81,7 +81,7 @@ impl ThreadId {
     }
 }
 
-/// One stack of one thread at one moment: 16 bytes.
+/// One stack of one thread at one moment, or for as long as it did not change: 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sample {
     /// Microseconds since the recording's start.
@@ -90,6 +90,71 @@ pub struct Sample {
     pub thread: ThreadId,
     /// The stack it had.
     pub stack: StackId,
+    /// For how many samples it stands: 1, but where a thread waited at many ticks.
+    pub count: u32,
+    /// What the thread was in.
+    pub mode: Mode,
+}
+
+impl Sample {
+    /// `thread` had `stack`, `time_us` microseconds after the start, and was in what the
+    /// stack's innermost frame is.
+    pub fn new(time_us: u64, thread: ThreadId, stack: StackId, mode: Mode) -> Self {
+        Self {
+            time_us,
+            thread,
+            stack,
+            count: 1,
+            mode,
+        }
+    }
+}
+
+/// What a thread was in when a sample was taken of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// It is not known.
+    #[default]
+    Unknown,
+    /// JavaScript or WebAssembly, compiled or interpreted.
+    JavaScript,
+    /// One of V8's builtins.
+    Builtin,
+    /// Native code: V8 itself, Node.js, a library, an addon.
+    Native,
+    /// The kernel, which worked for it.
+    Kernel,
+    /// Nothing: it waited.
+    Waiting,
+}
+
+impl Mode {
+    /// All of them, in their order.
+    pub const ALL: [Mode; 6] = [
+        Mode::Unknown,
+        Mode::JavaScript,
+        Mode::Builtin,
+        Mode::Native,
+        Mode::Kernel,
+        Mode::Waiting,
+    ];
+
+    /// What stands for it in `json`.
+    pub fn letter(self) -> char {
+        match self {
+            Mode::Unknown => '?',
+            Mode::JavaScript => 'j',
+            Mode::Builtin => 'b',
+            Mode::Native => 'n',
+            Mode::Kernel => 'k',
+            Mode::Waiting => 'w',
+        }
+    }
+
+    /// What a letter stands for.
+    pub fn of_letter(letter: char) -> Option<Mode> {
+        Mode::ALL.into_iter().find(|mode| mode.letter() == letter)
+    }
 }
 
 /// What one recording took. See the [crate](crate)'s example for how it is filled.
@@ -160,20 +225,17 @@ impl Profile {
         self.stacks.intern(stack, frame)
     }
 
-    /// Adds a sample: `thread` had `stack`, `time_us` microseconds after the start.
+    /// Adds a sample.
     ///
     /// # Panics
-    /// If the thread or the stack is not of this profile.
-    pub fn add_sample(&mut self, time_us: u64, thread: ThreadId, stack: StackId) {
+    /// If its thread or its stack is not of this profile.
+    pub fn add_sample(&mut self, sample: Sample) {
+        let Sample { thread, stack, .. } = sample;
         assert!(
             thread.index() < self.threads.len() && stack.index() < self.stacks.len(),
             "a thread or stack of another profile"
         );
-        self.samples.push(Sample {
-            time_us,
-            thread,
-            stack,
-        });
+        self.samples.push(sample);
     }
 
     /// The processes, in the order in which they were added.
@@ -240,6 +302,11 @@ impl Profile {
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
+
+    /// For how many samples they stand.
+    pub fn sample_count(&self) -> u64 {
+        self.samples.iter().map(|it| u64::from(it.count)).sum()
+    }
 }
 
 #[cfg(test)]
@@ -261,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_sample_is_small() {
-        assert_eq!(std::mem::size_of::<Sample>(), 16);
+        assert_eq!(std::mem::size_of::<Sample>(), 24);
     }
 
     #[test]
@@ -272,6 +339,6 @@ mod tests {
         let stack = full.intern_stack([frame]);
         let mut empty = Profile::new(Metadata::new("ebpf", 999));
         let thread = empty.add_thread(Thread::default());
-        empty.add_sample(0, thread, stack);
+        empty.add_sample(Sample::new(0, thread, stack, Mode::Unknown));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{Frame, FrameId, Kind, Metadata, Position, Process, Profile, Thread, ThreadId, Tier};
+use crate::{
+    Frame, FrameId, Kind, Metadata, Mode, Position, Process, Profile, Sample, Thread, ThreadId,
+    Tier,
+};
 
 /// A profile of no samples, with metadata that never changes.
 pub(crate) fn bare() -> Profile {
@@ -57,7 +60,7 @@ pub(crate) fn add(profile: &mut Profile, thread: ThreadId, frames: &[Frame], cou
     let stack = profile.intern_stack(ids);
     for _ in 0..count {
         let time = 1000 * profile.samples().len() as u64;
-        profile.add_sample(time, thread, stack);
+        profile.add_sample(Sample::new(time, thread, stack, Mode::Unknown));
     }
 }
 

@@ -182,15 +182,17 @@ impl Groups {
 
 /// How many samples each group had of each stack, in the order of groups, then stacks.
 fn count_stacks(profile: &Profile, groups: &Groups) -> Vec<(u32, StackId, u64)> {
-    let mut keys: Vec<(u32, StackId)> = profile
-        .samples()
-        .iter()
-        .map(|sample| (groups.of_thread[sample.thread.index()], sample.stack))
+    let mut counts: FxHashMap<(u32, StackId), u64> = FxHashMap::default();
+    for sample in profile.samples() {
+        let group = groups.of_thread[sample.thread.index()];
+        *counts.entry((group, sample.stack)).or_default() += u64::from(sample.count);
+    }
+    let mut counts: Vec<(u32, StackId, u64)> = counts
+        .into_iter()
+        .map(|((group, stack), count)| (group, stack, count))
         .collect();
-    keys.sort_unstable();
-    keys.chunk_by(|a, b| a == b)
-        .map(|same| (same[0].0, same[0].1, same.len() as u64))
-        .collect()
+    counts.sort_unstable();
+    counts
 }
 
 /// For each frame, how often it stands in the stacks of all samples.

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use nodetap_profile::{Frame, FrameId, Kind, Profile, Thread, ThreadId};
+use nodetap_profile::{Frame, FrameId, Kind, Mode, Profile, Sample, Thread, ThreadId};
 use nodetap_sampler::raw::RawSampleRef;
 use nodetap_sampler::target::Target;
 use rustc_hash::FxHashMap;
@@ -135,7 +135,8 @@ impl Symbolizer {
         let metadata = &mut profile.metadata;
         metadata.truncated += u64::from(sample.truncated);
         metadata.incomplete += u64::from(!complete && !sample.truncated);
-        profile.add_sample(time.as_micros() as u64, thread.id, stack);
+        let time = time.as_micros() as u64;
+        profile.add_sample(Sample::new(time, thread.id, stack, Mode::Unknown));
     }
 
     /// Names every frame of `sample`, for whom nothing is to be left out. The

@@ -136,7 +136,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         terminal::note("no samples: the process used no CPU time meanwhile");
     }
     output.write(|to| formats::write(&profile, settings.format, to))?;
-    let samples = profile.samples().len();
+    let samples = profile.sample_count();
     terminal::line(closing_line(&profile.metadata, samples, totals.stops));
     if let Some(better) = better {
         terminal::hint(better);
@@ -338,7 +338,7 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// What was kept and what was not, and for how long threads stood still for it.
-fn closing_line(metadata: &Metadata, samples: usize, stops: Option<Stops>) -> String {
+fn closing_line(metadata: &Metadata, samples: u64, stops: Option<Stops>) -> String {
     let Metadata {
         sampler,
         rate_hz,

@@ -102,7 +102,7 @@ fn subtitle(profile: &Profile) -> String {
     let metadata = &profile.metadata;
     parts.push(format!(
         "{} samples in {:.1} s at {} Hz ({})",
-        profile.samples().len(),
+        profile.sample_count(),
         metadata.duration.as_secs_f64(),
         metadata.rate_hz,
         visible(&metadata.sampler)

@@ -3,7 +3,9 @@
 //! One object: what the recording was (`"nodetap": 1` is the version of this form), then
 //! `processes`, `threads`, `frames`, `stacks` (lists of indexes of frames, outermost first)
 //! and `samples` (microseconds since the start, index of the thread, index of the stack).
-//! Each entry of these lists stands on a line of its own. Lines and columns count from 1;
+//! What the thread of each sample was in is told by `modes`, a string with a letter for each
+//! ([`Mode::letter`](crate::Mode::letter)); `counts`, where it is there, by how many samples
+//! of the same each stands for. Each entry of these lists stands on a line of its own. Lines and columns count from 1;
 //! what is not known is absent. Names are exactly as they were found.
 
 mod read;
@@ -21,7 +23,7 @@ mod tests {
 
     use super::{ReadError, read};
     use crate::testing::{bare, deep, empty, hostile, several_processes, small, written};
-    use crate::{Format, Frame, Process, Profile, Sample, Thread};
+    use crate::{Format, Frame, Mode, Process, Profile, Sample, Thread};
 
     #[test]
     fn a_recording_is_spelled_as_the_contract_says() {
@@ -74,15 +76,16 @@ mod tests {
     struct Contents<'a> {
         processes: &'a [Process],
         threads: &'a [Thread],
-        /// Time, thread and frames of each sample.
-        samples: Vec<(u64, usize, Vec<&'a Frame>)>,
+        /// Time, thread, count, mode and frames of each sample.
+        samples: Vec<(u64, usize, u32, Mode, Vec<&'a Frame>)>,
     }
 
     fn contents(profile: &Profile) -> Contents<'_> {
         let sample = |sample: &Sample| {
             let frames = profile.stack_frames(sample.stack);
             let frames = frames.map(|frame| profile.frame(frame)).collect();
-            (sample.time_us, sample.thread.index(), frames)
+            let thread = sample.thread.index();
+            (sample.time_us, thread, sample.count, sample.mode, frames)
         };
         Contents {
             processes: profile.processes(),
@@ -101,6 +104,7 @@ mod tests {
             bare(),
             unsampled,
             deep(10_000),
+            in_all_modes(),
         ] {
             let json = written(&profile, Format::Json);
             let again = read(json.as_bytes()).unwrap();
@@ -110,6 +114,35 @@ mod tests {
             assert_eq!(again.metadata, metadata);
             assert_eq!(written(&again, Format::Json), json);
         }
+    }
+
+    /// A sample in each mode, of which the last one stands for many.
+    fn in_all_modes() -> Profile {
+        let mut profile = small();
+        let thread = profile.samples()[0].thread;
+        let stack = profile.samples()[0].stack;
+        for mode in Mode::ALL {
+            profile.add_sample(Sample {
+                count: 1 + 99 * u32::from(mode == Mode::Waiting),
+                ..Sample::new(10_000, thread, stack, mode)
+            });
+        }
+        profile
+    }
+
+    #[test]
+    fn what_threads_were_in_and_for_how_long() {
+        let profile = in_all_modes();
+        assert_eq!(profile.sample_count(), 10 + 5 + 100);
+        let json = written(&profile, Format::Json);
+        assert!(
+            json.ends_with("[10000,0,0]],\"modes\":\"???????????jbnkw\",\"counts\":[\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n1,\n100]}\n"),
+            "{json}"
+        );
+        let text = written(&profile, Format::Text);
+        assert!(text.starts_with("Total samples: 115\n"), "{text}");
+        let unknown = json.replace("jbnkw", "jbnkx");
+        assert!(matches!(read(unknown.as_bytes()), Err(ReadError::Mode)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
 use super::VERSION;
 use crate::stacks::Stacks;
-use crate::{Frame, FrameId, Metadata, Process, Profile, StackId, Thread};
+use crate::{Frame, FrameId, Metadata, Mode, Process, Profile, Sample, StackId, Thread};
 
 /// Why a recording could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum ReadError {
     /// It is not JSON, or not of the form that this version writes.
     #[error("not a recording of nodetap's: {0}")]
     Form(serde_json::Error),
+    /// A sample was taken in a mode that there is not.
+    #[error("a damaged recording: `modes` has a letter that stands for nothing")]
+    Mode,
     /// An index leads nowhere.
     #[error("a damaged recording: {of} {index} is named, but there are {count}")]
     Index {
@@ -65,7 +68,9 @@ pub fn read(input: impl Read) -> Result<Profile, ReadError> {
         .map(|frame| profile.intern_frame(frame))
         .collect();
     let stacks = recording.stacks.resolve(&mut profile, &frames)?;
-    for (time_us, thread, stack) in recording.samples {
+    let modes: Option<Vec<Mode>> = recording.modes.chars().map(Mode::of_letter).collect();
+    let modes = modes.ok_or(ReadError::Mode)?;
+    for (at, (time_us, thread, stack)) in recording.samples.into_iter().enumerate() {
         let id = profile.thread_id(thread).ok_or(ReadError::Index {
             of: "thread",
             index: thread,
@@ -76,7 +81,11 @@ pub fn read(input: impl Read) -> Result<Profile, ReadError> {
             index: stack,
             count: stacks.len(),
         })?;
-        profile.add_sample(time_us, id, stack);
+        let mode = modes.get(at).copied().unwrap_or_default();
+        profile.add_sample(Sample {
+            count: recording.counts.get(at).copied().unwrap_or(1),
+            ..Sample::new(time_us, id, stack, mode)
+        });
     }
     Ok(profile)
 }
@@ -97,6 +106,10 @@ struct Recording {
     frames: Vec<Frame>,
     stacks: StackList,
     samples: Vec<(u64, u32, u32)>,
+    #[serde(default)]
+    modes: String,
+    #[serde(default)]
+    counts: Vec<u32>,
 }
 
 /// The version, which can only be ours: others are refused where they are met.

@@ -1,17 +1,19 @@
 //! Writing a recording, piece by piece: nothing of the size of the samples is built up.
 
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use super::VERSION;
-use crate::{Frame, Process, Profile, Sample, StackId, Thread};
+use crate::{Frame, Mode, Process, Profile, Sample, StackId, Thread};
 
 /// Writes all of the profile.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let numbering = Numbering::new(profile);
     let metadata = &profile.metadata;
+    let samples = profile.samples();
     let recording = Recording {
         nodetap: VERSION,
         sampler: &metadata.sampler,
@@ -32,6 +34,14 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
             profile,
             numbering: &numbering,
         },
+        modes: samples
+            .iter()
+            .any(|it| it.mode != Mode::Unknown)
+            .then_some(Modes(samples)),
+        counts: samples
+            .iter()
+            .any(|it| it.count != 1)
+            .then_some(Counts(samples)),
     };
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, EntryALine::default());
     recording.serialize(&mut serializer)?;
@@ -53,6 +63,10 @@ struct Recording<'a> {
     frames: &'a [Frame],
     stacks: Stacks<'a>,
     samples: Samples<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modes: Option<Modes<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<Counts<'a>>,
 }
 
 /// Of all stacks those that a sample has, numbered in the order of their first sample.
@@ -108,6 +122,32 @@ impl Serialize for Samples<'_> {
             (sample.time_us, sample.thread.index(), stack)
         };
         serializer.collect_seq(self.profile.samples().iter().map(entry))
+    }
+}
+
+/// What the thread of each sample was in: one string, a letter each.
+struct Modes<'a>(&'a [Sample]);
+
+impl fmt::Display for Modes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|sample| f.write_char(sample.mode.letter()))
+    }
+}
+
+impl Serialize for Modes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// For how many samples each one stands.
+struct Counts<'a>(&'a [Sample]);
+
+impl Serialize for Counts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|sample| sample.count))
     }
 }
 
