@@ -61,7 +61,7 @@ const UNNAMED_CODE: &str = "(unknown code)";
 
 /// For how many batches a frame without its place is kept as it is: V8 may
 /// tell the place later.
-const RETRY_EPOCHS: u64 = 20;
+const RETRY_EPOCHS: u64 = 1;
 
 /// What naming a stack needs besides the stack.
 pub struct Context<'a> {

@@ -121,6 +121,7 @@ impl Names {
             }
             // Node goes another way while it is being profiled.
             None if named.is_of_node() => named.frame(),
+            None if !sees_workers(node) => named.frame(),
             None => panic!("V8's profiler has not met {named:?}"),
         };
         report.sites.iter().rev().map(frame).collect()
@@ -152,6 +153,11 @@ fn has_profiler(node: &Node) -> bool {
     node.major() >= 8 && !node.version.starts_with("8.0.")
 }
 
+/// Whether what `--cpu-prof` writes of workers has all their stacks.
+fn sees_workers(node: &Node) -> bool {
+    node.is_since(12, 12)
+}
+
 /// What the functions of all kinds are called.
 fn ask_profiler(node: &Node, addon: Option<&str>) -> Names {
     let mut names = Names::default();
@@ -172,7 +178,9 @@ fn ask_profiler(node: &Node, addon: Option<&str>) -> Names {
                 seen.insert(report.kind.clone());
             }
         }
-        if reports.iter().all(|report| seen.contains(&report.kind)) {
+        let is_unseen = |kind: &str| kind.starts_with("once worker") && !sees_workers(node);
+        let is_known = |kind: &String| seen.contains(kind) || is_unseen(kind);
+        if reports.iter().all(|report| is_known(&report.kind)) {
             return names;
         }
     }
@@ -333,6 +341,8 @@ fn main() -> std::process::ExitCode {
         Test::new("baseline", 16, |node| {
             check(node, &["--always-sparkplug"], &[]);
         })
+        // Node.js 16.0 itself crashes with it.
+        .only_on(|node| node.is_since(16, 5))
         .long(),
         // Nothing beyond Maglev. (Up to Node.js 24.11 its code has no places but where it
         // can deoptimize.)

@@ -13,7 +13,7 @@ use super::code_cache::Now;
 use super::functions::{FunctionInfo, FunctionKey};
 
 /// For how many batches bytecode without positions is not looked at again.
-const RETRY_EPOCHS: u64 = 20;
+const RETRY_EPOCHS: u64 = 1;
 
 /// The source position tables of bytecode, by where it is and whose it is.
 #[derive(Default)]

@@ -10,6 +10,10 @@ use crate::version::Version;
 /// Since then a `SharedFunctionInfo` has the number of its literal (again).
 const LITERAL_IDS: Version = Version::new(7, 7);
 
+/// Since then, at the latest, V8 has no functions of its own that are written in JavaScript
+/// (`src/js/array.js` of 7.0).
+const NO_NATIVES: Version = Version::new(7, 4);
+
 pub(super) fn instance_types(ask: &Ask<'_>) -> Result<InstanceTypes, UnknownLayout> {
     let js_function = ask.instance_type("JSFunction")?;
     let uncompiled = [
@@ -244,7 +248,11 @@ pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
                 None => line_ends + 48,
             },
         ),
-        kind: None,
+        // Later nothing of V8's own is written in JavaScript.
+        kind: match ask.version < NO_NATIVES {
+            true => Some(ask.offset("Script", "type")?),
+            false => None,
+        },
         only_newlines_end_lines: false,
     })
 }
