@@ -10,6 +10,7 @@ use std::process::{Command, exit};
 const SHARED: &str = "src/ebpf/shared.rs";
 const HELPERS: &str = "src/ebpf/helpers.h";
 const PROGRAM: &str = "src/ebpf/walk.bpf.c";
+const WALL: &str = "src/ebpf/wall.h";
 /// The first clang whose BPF code uses the instructions and the type
 /// information (BTF) that the program needs.
 const OLDEST_CLANG: u32 = 12;
@@ -18,7 +19,7 @@ const OLDEST_CLANG: u32 = 12;
 const FRAMES: [u32; 2] = [512, 8192];
 
 fn main() {
-    for path in [SHARED, HELPERS, PROGRAM] {
+    for path in [SHARED, HELPERS, PROGRAM, WALL] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=CLANG");
@@ -43,6 +44,7 @@ fn write_header(header: &Path) {
         .include_item("ProcessConfig")
         .include_item("SampleHeader")
         .include_item("FrameRecord")
+        .include_item("WaitEnd")
         .generate();
     match bindings {
         Ok(bindings) => {

@@ -28,6 +28,8 @@ pub struct RawSample {
     /// The walk certainly reached the thread's first frame. (It may have done so
     /// where this is `false`.)
     pub complete: bool,
+    /// The thread had no CPU: why, and for how long.
+    pub wait: Option<Wait>,
     /// Registers in user mode.
     pub registers: Registers,
     /// The code from [`CODE_BEFORE`] bytes before `registers.rip` on, where that
@@ -41,6 +43,30 @@ pub struct RawSample {
     pub frames: Vec<FrameRecord>,
     /// Kernel pcs, innermost first; empty unless asked for.
     pub kernel: Vec<u64>,
+}
+
+/// For how long, and why, a thread had no CPU: `time_ns` is that of the first tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wait {
+    /// Why.
+    pub cause: Cause,
+    /// How many ticks fell into it: for as many samples it stands.
+    pub ticks: u32,
+    /// What the sampler knows the thread's waits by.
+    pub key: u32,
+}
+
+/// Why a thread had no CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// It could have run, but others had the CPU, or its share was used up.
+    Cpu,
+    /// It waited in the system call with this number.
+    SystemCall(u32),
+    /// It touched memory that was not there.
+    PageFault,
+    /// It was stopped: by a signal, or by who traces it.
+    Stopped,
 }
 
 /// A [`RawSample`] that borrows from the buffer it arrived in.
@@ -60,6 +86,8 @@ pub struct RawSampleRef<'a> {
     pub broken: bool,
     /// See [`RawSample::complete`].
     pub complete: bool,
+    /// See [`RawSample::wait`].
+    pub wait: Option<Wait>,
     /// See [`RawSample::registers`].
     pub registers: &'a Registers,
     /// See [`RawSample::code`].
@@ -83,6 +111,7 @@ impl RawSampleRef<'_> {
             truncated: self.truncated,
             broken: self.broken,
             complete: self.complete,
+            wait: self.wait,
             registers: *self.registers,
             code: self.code.copied(),
             stack: self.stack.to_vec(),
@@ -115,6 +144,7 @@ impl RawSample {
             truncated: self.truncated,
             broken: self.broken,
             complete: self.complete,
+            wait: self.wait,
             registers: &self.registers,
             code: self.code.as_ref(),
             stack: &self.stack,

@@ -24,6 +24,8 @@ pub struct Options {
     pub kernel: bool,
     /// The most frames of a stack.
     pub max_depth: u32,
+    /// Take waits too, which only the kernel can tell: threads that have no CPU.
+    pub wall: bool,
 }
 
 /// Why samples cannot be taken.
@@ -65,16 +67,22 @@ impl Sampler {
         options: &Options,
         targets: impl IntoIterator<Item = &'a Target>,
     ) -> Result<Sampler, ebpf::Error> {
+        let targets: Vec<&Target> = targets.into_iter().collect();
         let configs: Vec<_> = targets
-            .into_iter()
+            .iter()
             .map(|target| (target.pid, target.config(options.max_depth)))
             .collect();
         let options = ebpf::Options {
             kernel: options.kernel,
+            wall: options.wall,
             max_depth: options.max_depth,
             ..ebpf::Options::with_rate(options.rate_hz)
         };
-        let sampler = ebpf::EbpfSampler::start(&options, &configs)?;
+        let mut sampler = ebpf::EbpfSampler::start(&options, &configs)?;
+        if sampler.takes_waits() {
+            targets.iter().for_each(|target| begin_waits(target.pid));
+            sampler.begin_recording();
+        }
         Ok(Sampler::Ebpf(Box::new(sampler)))
     }
 
@@ -129,6 +137,9 @@ impl Sampler {
         match self {
             Sampler::Ebpf(sampler) => {
                 sampler.add_process(target.pid, &target.config(max_depth))?;
+                if sampler.takes_waits() {
+                    begin_waits(target.pid);
+                }
             }
             Sampler::Ptrace(sampler) => sampler.add_process(target, max_depth)?,
         }
@@ -145,6 +156,14 @@ impl Sampler {
             Sampler::Ptrace(sampler) => sampler.remove_process(pid),
         }
         Ok(())
+    }
+
+    /// Takes no more waits of the threads that are known by these keys, but for a CPU:
+    /// nobody wants to see them.
+    pub fn ignore_waits(&mut self, keys: &[u32]) {
+        if let Sampler::Ebpf(sampler) = self {
+            sampler.ignore_waits(keys);
+        }
     }
 
     /// Ends the sampling and hands what is left to `sink`.
@@ -165,5 +184,13 @@ impl Sampler {
                 }
             }
         })
+    }
+}
+
+/// Has threads that wait already be seen. Where they may not be stopped, they are when
+/// they wait the next time.
+fn begin_waits(pid: u32) {
+    if let Err(error) = ptrace::nudge(pid) {
+        tracing::debug!(pid, %error, "waits that have begun are not known");
     }
 }

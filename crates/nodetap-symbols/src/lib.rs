@@ -5,7 +5,8 @@
 //! [`native`] what is in files, [`kernel`] the kernel's functions. What was
 //! named is then looked at as a whole: did the walk reach the thread's first
 //! frame ([`complete`]), what is this thread for ([`roles`]), what was V8 doing
-//! ([`activity`]), and what of it is shown ([`view`]).
+//! ([`activity`]), what did it wait for
+//! ([`waits`]), and what of it is shown ([`view`]).
 
 pub mod activity;
 pub mod complete;
@@ -21,7 +22,9 @@ mod plt;
 pub mod roles;
 pub mod stack;
 mod symbolizer;
+mod system_calls;
 pub mod view;
+pub mod waits;
 mod wasm;
 
 pub use symbolizer::{NamedStack, Options, Symbolizer};

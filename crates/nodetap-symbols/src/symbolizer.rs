@@ -1,10 +1,10 @@
 //! Raw samples in, a profile out.
 
-use std::io;
 use std::time::Duration;
+use std::{io, mem};
 
 use nodetap_profile::{Frame, FrameId, Kind, Mode, Profile, Sample, Thread, ThreadId};
-use nodetap_sampler::raw::RawSampleRef;
+use nodetap_sampler::raw::{RawSampleRef, Wait};
 use nodetap_sampler::target::Target;
 use rustc_hash::FxHashMap;
 
@@ -15,6 +15,7 @@ use crate::native::{NativeNames, Pc};
 use crate::roles::{Role, ThreadRole};
 use crate::stack::{Context, NativeCode, StackNames};
 use crate::view::View;
+use crate::waits;
 
 /// What of a stack is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Symbolizer {
     kernel: KernelNames,
     processes: FxHashMap<u32, ProcessNames>,
     frames: Vec<FrameId>,
+    /// What waits that nobody wants to see are known by.
+    unwanted: Vec<u32>,
 }
 
 /// One thread's stack, named.
@@ -68,6 +71,7 @@ impl Symbolizer {
             kernel: KernelNames::new(),
             processes: FxHashMap::default(),
             frames: Vec::new(),
+            unwanted: Vec::new(),
         }
     }
 
@@ -129,14 +133,36 @@ impl Symbolizer {
         };
         let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
         let view = View::of(self.options, &named, &thread.role);
-        let pseudo = view.pseudo().cloned();
-        let pseudo = pseudo.map(|name| profile.intern_frame(Frame::new(Kind::Pseudo, name)));
+        let (pseudo, mode, count): (Vec<_>, _, _) = match sample.wait {
+            None => (
+                view.pseudo().cloned().into_iter().collect(),
+                Mode::Unknown,
+                1,
+            ),
+            Some(Wait { cause, ticks, key }) => {
+                let Some(label) = waits::label(cause, &named, complete, &thread.role) else {
+                    if waits::are_unwanted(&thread.role) {
+                        self.unwanted.push(key);
+                    }
+                    return;
+                };
+                (view.with_wait(label).collect(), Mode::Waiting, ticks)
+            }
+        };
+        let mut intern = |name| profile.intern_frame(Frame::new(Kind::Pseudo, name));
+        let pseudo: Vec<FrameId> = pseudo.into_iter().map(&mut intern).collect();
         let stack = profile.intern_stack(view.frames(&self.frames, pseudo));
         let metadata = &mut profile.metadata;
-        metadata.truncated += u64::from(sample.truncated);
-        metadata.incomplete += u64::from(!complete && !sample.truncated);
+        if sample.truncated {
+            metadata.truncated += u64::from(count);
+        } else if !complete {
+            metadata.incomplete += u64::from(count);
+        }
         let time = time.as_micros() as u64;
-        profile.add_sample(Sample::new(time, thread.id, stack, Mode::Unknown));
+        profile.add_sample(Sample {
+            count,
+            ..Sample::new(time, thread.id, stack, mode)
+        });
     }
 
     /// Names every frame of `sample`, for whom nothing is to be left out. The
@@ -205,6 +231,12 @@ impl Symbolizer {
             .reached(&mut self.native, target.pid, sample.frames, role);
         let complete = !sample.truncated && (sample.complete || reached);
         Some((thread.clone(), complete))
+    }
+
+    /// The keys of the threads all of whose waits are left out, but for a CPU: of those
+    /// that were met since this was asked for the last time.
+    pub fn take_unwanted_waits(&mut self) -> Vec<u32> {
+        mem::take(&mut self.unwanted)
     }
 
     /// How often so far a function was not to be read any more when its sample

@@ -70,9 +70,17 @@ impl View {
         self.pseudo.as_ref()
     }
 
+    /// The pseudo frames to show of a thread that waits, outermost first: `wait` says for
+    /// what. Where it does so in native code of no special purpose, it says enough.
+    pub fn with_wait(&self, wait: Arc<str>) -> impl Iterator<Item = Arc<str>> + use<> {
+        let program = Activity::Program.label();
+        let pseudo = self.pseudo.clone().filter(|pseudo| **pseudo != *program);
+        pseudo.into_iter().chain([wait])
+    }
+
     /// The frames shown, outermost first: `frames` are those of the stack,
-    /// `pseudo` is the one that [`View::pseudo`] asks for.
-    pub fn frames<T: Copy>(&self, frames: &[T], pseudo: Option<T>) -> Vec<T> {
+    /// `pseudo` what [`View::pseudo`] or [`View::with_wait`] asks for.
+    pub fn frames<T: Copy>(&self, frames: &[T], pseudo: impl IntoIterator<Item = T>) -> Vec<T> {
         let of = |indices: &[usize]| -> Vec<T> {
             indices
                 .iter()

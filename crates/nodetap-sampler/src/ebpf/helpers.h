@@ -35,6 +35,8 @@ enum {
 struct task_struct;
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
+static long (*map_update)(void *map, const void *key, const void *value, uint64_t flags) = (void *)2;
+static long (*map_delete)(void *map, const void *key) = (void *)3;
 static uint64_t (*ktime_get_ns)(void) = (void *)5;
 static uint32_t (*get_smp_processor_id)(void) = (void *)8;
 static uint64_t (*get_current_pid_tgid)(void) = (void *)14;
@@ -90,9 +92,26 @@ struct pid {
 } RELOCATED;
 
 struct task_struct {
+    /* What a thread waits for; 0: it could run (TASK_RUNNING). */
+    uint32_t __state;
+    /* Its number in the initial PID namespace. */
+    int32_t pid;
     struct pid *thread_pid;
     struct task_struct *group_leader;
 } RELOCATED;
+
+/* Bits of task_struct.__state (include/linux/sched.h). */
+#define TASK_STOPPED 0x4
+#define TASK_TRACED 0x8
+#define TASK_DEAD 0x80
+
+/* What a raw tracepoint's program is given at sched_switch. (Later kernels give it
+ * more, behind these.) */
+struct switch_context {
+    uint64_t preempt;
+    struct task_struct *prev;
+    struct task_struct *next;
+};
 
 /* Hides from the compiler what it knows of a value, so that it keeps the
  * bounds check or mask that follows: the verifier needs to see it. */

@@ -1,9 +1,10 @@
-//! From a record of the ring buffer to a sample.
+//! From a record of the ring buffer to a sample, or to the end of a wait.
 
 use std::mem::size_of;
 
 use super::shared::{
     FrameRecord, HAS_CODE, IN_KERNEL, NOT_ABOVE, NOT_CODE, SampleHeader, TRUNCATED, UNREADABLE,
+    WaitEnd,
 };
 use crate::raw::RawSampleRef;
 
@@ -19,15 +20,35 @@ unsafe impl Plain for u64 {}
 unsafe impl Plain for SampleHeader {}
 // SAFETY: `repr(C)`, integers only; no padding, as asserted below.
 unsafe impl Plain for FrameRecord {}
+// SAFETY: `repr(C)`, integers only; no padding, as asserted below.
+unsafe impl Plain for WaitEnd {}
 
 const _: () = assert!(size_of::<FrameRecord>() == 8 * 8 + 2 * 4);
-const _: () = assert!(size_of::<SampleHeader>() == 8 + 6 * 4 + 17 * 8 + 32 + 64 * 8);
+const _: () = assert!(size_of::<WaitEnd>() == 2 * 8 + 2 * 4);
+const _: () = assert!(size_of::<SampleHeader>() == 8 + 8 * 4 + 17 * 8 + 32 + 64 * 8);
 
-/// The sample in `bytes`, or nothing where their length is not what the header
-/// says or they are not aligned to 8 bytes.
-pub(super) fn parse(bytes: &[u8]) -> Option<RawSampleRef<'_>> {
+/// What a record is.
+pub(super) enum Record<'a> {
+    /// A stack.
+    Sample(&'a SampleHeader, RawSampleRef<'a>),
+    /// A thread has a CPU again.
+    WaitEnd(&'a WaitEnd),
+}
+
+/// What is in `bytes`; nothing where their length is not that of anything, or they are
+/// not aligned to 8 bytes.
+pub(super) fn parse(bytes: &[u8]) -> Option<Record<'_>> {
+    if bytes.len() == size_of::<WaitEnd>() {
+        let (ends, _) = take::<WaitEnd>(bytes, 1)?;
+        return ends.first().map(Record::WaitEnd);
+    }
     let (header, rest) = take::<SampleHeader>(bytes, 1)?;
     let header = header.first()?;
+    Some(Record::Sample(header, sample(header, rest)?))
+}
+
+/// The sample that begins with `header`, and goes on with exactly `rest`.
+fn sample<'a>(header: &'a SampleHeader, rest: &'a [u8]) -> Option<RawSampleRef<'a>> {
     let (frames, rest) = take::<FrameRecord>(rest, header.frame_count as usize)?;
     let (kernel, rest) = take::<u64>(rest, header.kernel_count as usize)?;
     if !rest.is_empty() {
@@ -41,6 +62,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<RawSampleRef<'_>> {
         truncated: header.flags & TRUNCATED != 0,
         broken: header.flags & (UNREADABLE | NOT_ABOVE | NOT_CODE) != 0,
         complete: false,
+        wait: None,
         registers: &header.registers,
         code: (header.flags & HAS_CODE != 0).then_some(&header.code),
         stack: header.stack.get(..header.stack_count as usize)?,
@@ -63,6 +85,28 @@ mod tests {
     use super::super::shared::{Registers, STACK_WORDS};
     use super::*;
 
+    fn parsed(bytes: &[u8]) -> Option<RawSampleRef<'_>> {
+        match parse(bytes)? {
+            Record::Sample(_, sample) => Some(sample),
+            Record::WaitEnd(_) => None,
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_wait() {
+        let words = [5, 9, 3];
+        assert!(matches!(
+            parse(bytes(&words)),
+            Some(Record::WaitEnd(WaitEnd {
+                since_ns: 5,
+                time_ns: 9,
+                wait_key: 3,
+                zero: 0
+            }))
+        ));
+        assert!(parse(&bytes(&words)[..16]).is_none());
+    }
+
     const HEADER_WORDS: usize = size_of::<SampleHeader>() / 8;
     const FRAME_WORDS: usize = size_of::<FrameRecord>() / 8;
 
@@ -74,7 +118,7 @@ mod tests {
         words[1] = 7 | 8 << 32;
         words[2] = u64::from(flags) | u64::from(frames) << 32;
         words[3] = u64::from(kernel) | u64::from(stack) << 32;
-        words[4] = 0x1000;
+        words[5] = 0x1000;
         for frame in 0..u64::from(frames) {
             words.push(frame);
             words.resize(words.len() + FRAME_WORDS - 1, 0);
@@ -93,7 +137,7 @@ mod tests {
     #[test]
     fn a_whole_sample() {
         let words = words(IN_KERNEL | NOT_ABOVE, 3, 2, STACK_WORDS);
-        let sample = parse(bytes(&words)).expect("a sample");
+        let sample = parsed(bytes(&words)).expect("a sample");
         assert_eq!((sample.time_ns, sample.pid, sample.tid), (123, 7, 8));
         assert!(sample.in_kernel && sample.broken && !sample.truncated);
         let registers = Registers {
@@ -110,7 +154,7 @@ mod tests {
     #[test]
     fn no_frames_at_all() {
         let words = words(0, 0, 0, 0);
-        let sample = parse(bytes(&words)).expect("a sample");
+        let sample = parsed(bytes(&words)).expect("a sample");
         assert!(sample.frames.is_empty() && sample.kernel.is_empty() && sample.stack.is_empty());
         assert!(!sample.in_kernel && !sample.broken && !sample.truncated);
     }
@@ -120,15 +164,15 @@ mod tests {
         let whole = words(0, 3, 2, 1);
         let whole = bytes(&whole);
         for length in 0..whole.len() {
-            assert!(parse(&whole[..length]).is_none(), "{length} bytes");
+            assert!(parsed(&whole[..length]).is_none(), "{length} bytes");
         }
         let mut longer = words(0, 3, 2, 1);
         longer.push(0);
-        assert!(parse(bytes(&longer)).is_none());
-        assert!(parse(&bytes(&longer)[1..]).is_none());
-        assert!(parse(bytes(&words(0, 0, 0, STACK_WORDS + 1))).is_none());
+        assert!(parsed(bytes(&longer)).is_none());
+        assert!(parsed(&bytes(&longer)[1..]).is_none());
+        assert!(parsed(bytes(&words(0, 0, 0, STACK_WORDS + 1))).is_none());
         let mut huge = words(0, 1, 0, 0);
         huge[2] = u64::from(u32::MAX) << 32;
-        assert!(parse(bytes(&huge)).is_none());
+        assert!(parsed(bytes(&huge)).is_none());
     }
 }

@@ -13,8 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::error::Error;
 use super::host;
-use super::record;
-use super::shared::{MAX_FRAMES, ProcessConfig};
+use super::record::{self, Record};
+use super::shared::{MAX_FRAMES, OFF_CPU, ProcessConfig};
+use super::wall::Wall;
 use crate::raw::RawSampleRef;
 
 /// The name of the program, as the kernel lists it.
@@ -29,6 +30,9 @@ const SHALLOW_FRAMES: u32 = 512;
 /// The smallest ring buffer: several of the largest samples fit.
 const SMALLEST_RING: u32 = 1 << 20;
 const LARGEST_RING: u32 = 1 << 30;
+/// Half a second of twenty thousand waits a second.
+const RING_FOR_WALL: u32 = 32 << 20;
+const NANOSECONDS: u64 = 1_000_000_000;
 
 /// How to sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Options {
     pub rate_hz: u32,
     /// Keep the kernel's frames too.
     pub kernel: bool,
+    /// Take waits too: threads that have no CPU.
+    pub wall: bool,
     /// The most frames of a stack that any process will ask for.
     pub max_depth: u32,
     /// Size of the ring buffer; rounded up to a power of two of at least 1 MiB.
@@ -61,15 +67,24 @@ impl Options {
         Options {
             rate_hz,
             kernel: false,
+            wall: false,
             max_depth: SHALLOW_FRAMES,
             ring_bytes: bytes.clamp(4 << 20, 32 << 20) as u32,
         }
     }
 
     fn ring_bytes(&self) -> u32 {
-        self.ring_bytes
-            .clamp(SMALLEST_RING, LARGEST_RING)
-            .next_power_of_two()
+        // A thread may lose its CPU many thousand times a second.
+        let bytes = match self.wall {
+            true => self.ring_bytes.max(RING_FOR_WALL),
+            false => self.ring_bytes,
+        };
+        bytes.clamp(SMALLEST_RING, LARGEST_RING).next_power_of_two()
+    }
+
+    /// The time between two ticks.
+    fn tick_ns(&self) -> u64 {
+        NANOSECONDS / u64::from(self.rate_hz.max(1))
     }
 }
 
@@ -80,6 +95,7 @@ unsafe impl aya::Pod for ProcessConfig {}
 pub struct EbpfSampler {
     /// One event a CPU. Declared first: sampling ends before its maps go.
     links: Vec<PerfEventLink>,
+    wall: Option<Wall>,
     processes: HashMap<MapData, u32, ProcessConfig>,
     /// The most frames that the loaded program has room for.
     room: u32,
@@ -107,6 +123,7 @@ impl EbpfSampler {
         let options = Options {
             rate_hz: 1,
             kernel: false,
+            wall: false,
             max_depth: SHALLOW_FRAMES,
             ring_bytes: SMALLEST_RING,
         };
@@ -135,6 +152,9 @@ impl EbpfSampler {
         }
         let online = online_cpus().map_err(|(path, source)| Error::File { path, source })?;
         sampler.attach(options.rate_hz, &online)?;
+        if options.wall {
+            sampler.wall = Some(Wall::start(&mut sampler.ebpf, options.tick_ns())?);
+        }
         Ok(sampler)
     }
 
@@ -156,11 +176,19 @@ impl EbpfSampler {
         );
         let pid_namespace = host::pid_namespace();
 
+        let tick_ns = options.tick_ns();
+
         let mut loader = EbpfLoader::new();
-        if pid_namespace == 0 {
-            // Only what numbers processes in another namespace depends on
-            // where the kernel's own types have their members.
-            loader.btf(None);
+        if options.wall {
+            loader.override_global("tick_ns", &tick_ns, true);
+        } else {
+            loader.map_max_entries("waits", 1);
+            loader.map_max_entries("ignored", 1);
+            if pid_namespace == 0 {
+                // Only what numbers processes in another namespace, and what takes
+                // waits, depends on where the kernel's own types have their members.
+                loader.btf(None);
+            }
         }
         let mut ebpf = loader
             .map_max_entries("scratches", cpus)
@@ -173,6 +201,7 @@ impl EbpfSampler {
         program(&mut ebpf)?.load()?;
         Ok(EbpfSampler {
             links: Vec::new(),
+            wall: None,
             processes: HashMap::try_from(take_map(&mut ebpf, "processes")?)?,
             room,
             lost: PerCpuArray::try_from(take_map(&mut ebpf, "lost")?)?,
@@ -185,7 +214,7 @@ impl EbpfSampler {
 
     fn attach(&mut self, rate_hz: u32, cpus: &[u32]) -> Result<(), Error> {
         let program = program(&mut self.ebpf)?;
-        let period = SamplePolicy::Period(1_000_000_000 / u64::from(rate_hz));
+        let period = SamplePolicy::Period(NANOSECONDS / u64::from(rate_hz));
         for &cpu in cpus {
             let link = program
                 .attach(
@@ -260,13 +289,38 @@ impl EbpfSampler {
                 });
             }
         }
-        Ok(self.drain(sink))
+        let samples = self.drain(sink);
+        if let Some(wall) = &mut self.wall {
+            wall.flush(false, sink);
+        }
+        Ok(samples)
+    }
+
+    /// Begins to count: what threads have waited by now is of no interest.
+    pub fn begin_recording(&mut self) {
+        if let Some(wall) = &mut self.wall {
+            wall.begin_recording();
+        }
+    }
+
+    /// Takes no more waits of the threads that are known by these keys
+    /// ([`Wait::key`](crate::raw::Wait::key)), but for a CPU.
+    pub fn ignore_waits(&mut self, keys: &[u32]) {
+        if let Some(wall) = &mut self.wall {
+            wall.ignore(keys);
+        }
+    }
+
+    /// Whether waits are taken.
+    pub fn takes_waits(&self) -> bool {
+        self.wall.is_some()
     }
 
     /// How many samples were taken and could not be delivered, so far.
     pub fn lost(&self) -> Result<u64, Error> {
         let counters = self.lost.get(&0, 0)?;
-        Ok(counters.iter().sum::<u64>() + self.malformed)
+        let unknown = self.wall.as_ref().map_or(0, Wall::lost);
+        Ok(counters.iter().sum::<u64>() + self.malformed + unknown)
     }
 
     /// Ends the sampling and hands what is left in the ring buffer to `sink`.
@@ -274,6 +328,10 @@ impl EbpfSampler {
     pub fn stop(mut self, sink: &mut dyn FnMut(RawSampleRef<'_>)) -> Result<u64, Error> {
         self.links.clear();
         self.drain(sink);
+        if let Some(mut wall) = self.wall.take() {
+            wall.flush(true, sink);
+            self.malformed += wall.lost();
+        }
         self.lost()
     }
 
@@ -287,9 +345,17 @@ impl EbpfSampler {
         {
             bytes += item.len();
             match record::parse(&item) {
-                Some(sample) => {
-                    samples += 1;
-                    sink(sample);
+                Some(Record::Sample(header, sample)) => match &mut self.wall {
+                    Some(wall) if header.flags & OFF_CPU != 0 => wall.begin(header, sample),
+                    _ => {
+                        samples += 1;
+                        sink(sample);
+                    }
+                },
+                Some(Record::WaitEnd(end)) => {
+                    if let Some(wall) = &mut self.wall {
+                        wall.end(end, sink);
+                    }
                 }
                 None => self.malformed += 1,
             }
@@ -305,10 +371,10 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut PerfEvent, Error> {
     Ok(program.try_into()?)
 }
 
-fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
+pub(super) fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
     ebpf.take_map(name).ok_or_else(|| absent(name))
 }
 
-fn absent(what: &str) -> Error {
+pub(super) fn absent(what: &str) -> Error {
     Error::Object(format!("it has no {what}"))
 }

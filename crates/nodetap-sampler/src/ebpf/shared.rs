@@ -30,6 +30,15 @@ pub const NOT_CODE: u32 = 16;
 /// The code at the thread's own pc could be read.
 pub const HAS_CODE: u32 = 32;
 
+/// The sample is of a thread that loses its CPU now.
+pub const OFF_CPU: u32 = 1 << 16;
+/// It could go on, but others are to have the CPU.
+pub const IS_READY: u32 = 1 << 17;
+/// It is stopped: by a signal, or by who traces it.
+pub const IS_STOPPED: u32 = 1 << 18;
+/// Threads that can be without a CPU at once.
+pub const MAX_WAITS: u32 = 1 << 15;
+
 /// What the walker must know of one process: where V8 keeps what identifies a
 /// frame. Offsets are in bytes from the *untagged* start of the object.
 #[repr(C)]
@@ -190,6 +199,10 @@ pub struct SampleHeader {
     pub kernel_count: u32,
     /// How many of `stack` could be read.
     pub stack_count: u32,
+    /// Of a thread that loses its CPU: what its waits are known by.
+    pub wait_key: u32,
+    /// Likewise, the number of the system call that it is in; negative: in none.
+    pub system_call: i32,
     #[allow(missing_docs)]
     pub registers: Registers,
     /// The code from [`CODE_BEFORE`] bytes before `rip` on, where the flags say
@@ -198,4 +211,18 @@ pub struct SampleHeader {
     pub code: [u8; CODE_BYTES as usize],
     /// The words from the stack pointer upwards.
     pub stack: [u64; STACK_WORDS as usize],
+}
+
+/// Sent when a thread that lost its CPU has one again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitEnd {
+    /// When it lost it: [`SampleHeader::time_ns`] of its sample.
+    pub since_ns: u64,
+    /// When it got one, by the same clock.
+    pub time_ns: u64,
+    /// [`SampleHeader::wait_key`]
+    pub wait_key: u32,
+    #[allow(missing_docs)]
+    pub zero: u32,
 }

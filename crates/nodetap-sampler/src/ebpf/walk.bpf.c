@@ -476,40 +476,27 @@ ALWAYS_INLINE uint64_t pid_tid_in_namespace(void)
     return 0;
 }
 
-SECTION("perf_event")
-int nodetap_sample(struct perf_event_context *context)
+/* What get_current_pid_tgid returns, as the reader's PID namespace numbers it. */
+ALWAYS_INLINE uint64_t current_pid_tid(void)
 {
-    uint64_t pid_tid = pid_namespace ? pid_tid_in_namespace() : get_current_pid_tgid();
-    uint32_t pid = pid_tid >> 32;
-    struct ProcessConfig *config = map_lookup(&processes, &pid);
-    if (!config)
-        return 0;
-    uint32_t cpu = get_smp_processor_id();
-    struct scratch *scratch = map_lookup(&scratches, &cpu);
-    if (!scratch) {
-        count_lost();
-        return 0;
-    }
+    return pid_namespace ? pid_tid_in_namespace() : get_current_pid_tgid();
+}
 
+/* Takes the stack of the current thread, whose registers in user mode the scratch
+ * has. `flags`: IN_KERNEL, where it is not there. Returns the size of the sample that
+ * the scratch holds then; 0: there is none. */
+ALWAYS_INLINE uint64_t take_stack(void *context, struct scratch *scratch,
+                                  struct ProcessConfig *config, uint64_t pid_tid,
+                                  uint32_t flags)
+{
     struct SampleHeader *header = &scratch->header;
-    struct walk walk = {.scratch = scratch, .config = config};
+    struct walk walk = {.scratch = scratch, .config = config, .flags = flags};
 
     scratch->sample++;
     header->time_ns = ktime_get_ns();
-    header->pid = pid;
+    header->pid = pid_tid >> 32;
     header->tid = (uint32_t)pid_tid;
     header->kernel_count = 0;
-    if ((context->regs.cs & 3) == 3) {
-        keep_registers(&header->registers, &context->regs);
-    } else {
-        struct pt_regs regs;
-        walk.flags = IN_KERNEL;
-        if (probe_read_kernel(&regs, sizeof(regs), task_pt_regs(get_current_task_btf()))) {
-            count_lost();
-            return 0;
-        }
-        keep_registers(&header->registers, &regs);
-    }
     keep_stack(header);
 
     /* Code in a file stays what it is. */
@@ -545,16 +532,58 @@ int nodetap_sample(struct perf_event_context *context)
             size += bytes;
         }
     }
+    return size;
+}
+
+/* Hands out what the scratch holds. Returns 0 if that went well. */
+ALWAYS_INLINE long send(struct scratch *scratch, uint64_t size)
+{
     /* Never so; older verifiers have lost count by here. */
     FORGET(size);
-    if (size > sizeof(*header) + sizeof(scratch->frames) + sizeof(scratch->tail))
+    if (size > sizeof(scratch->header) + sizeof(scratch->frames) + sizeof(scratch->tail))
         return 0;
     uint64_t waiting = ringbuf_query(&samples, RINGBUF_AVAILABLE_DATA);
-    if (ringbuf_output(&samples, scratch, size,
-                       waiting >= wake_bytes ? RINGBUF_FORCE_WAKEUP : RINGBUF_NO_WAKEUP))
+    long error = ringbuf_output(&samples, scratch, size,
+                                waiting >= wake_bytes ? RINGBUF_FORCE_WAKEUP : RINGBUF_NO_WAKEUP);
+    if (error)
         count_lost();
+    return error;
+}
+
+SECTION("perf_event")
+int nodetap_sample(struct perf_event_context *context)
+{
+    uint64_t pid_tid = current_pid_tid();
+    uint32_t pid = pid_tid >> 32;
+    struct ProcessConfig *config = map_lookup(&processes, &pid);
+    if (!config)
+        return 0;
+    uint32_t cpu = get_smp_processor_id();
+    struct scratch *scratch = map_lookup(&scratches, &cpu);
+    if (!scratch) {
+        count_lost();
+        return 0;
+    }
+
+    uint32_t flags = 0;
+    if ((context->regs.cs & 3) == 3) {
+        keep_registers(&scratch->header.registers, &context->regs);
+    } else {
+        struct pt_regs regs;
+        flags = IN_KERNEL;
+        if (probe_read_kernel(&regs, sizeof(regs), task_pt_regs(get_current_task_btf()))) {
+            count_lost();
+            return 0;
+        }
+        keep_registers(&scratch->header.registers, &regs);
+    }
+    uint64_t size = take_stack(context, scratch, config, pid_tid, flags);
+    if (size)
+        send(scratch, size);
     return 0;
 }
+
+#include "wall.h"
 
 /* get_stack, get_current_task_btf and task_pt_regs are for GPL programs. */
 char licence_of_the_program[] SECTION("license") = "Dual MIT/GPL";

@@ -14,6 +14,7 @@ mod asked;
 mod error;
 mod identity;
 mod memory;
+mod nudge;
 mod priority;
 pub(crate) mod process;
 mod running;
@@ -33,6 +34,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use error::Error;
+pub use nudge::nudge;
 pub use sampler::{Options, PtraceSampler, Totals};
 pub use stops::Stops;
 

@@ -64,6 +64,7 @@ impl Walker<'_> {
             truncated: end == End::Truncated,
             broken: end == End::Broken,
             complete: end == End::First,
+            wait: None,
             registers,
             code: self.code_at(memory, registers.rip),
             stack: stack.first_words(STACK_WORDS as usize),

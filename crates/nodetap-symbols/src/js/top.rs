@@ -118,6 +118,7 @@ mod tests {
             truncated: false,
             broken: false,
             complete: false,
+            wait: None,
             registers: &registers,
             code: None,
             stack: &[0x1000, 0x2000],

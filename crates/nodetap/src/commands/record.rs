@@ -69,6 +69,10 @@ pub struct Arguments {
     #[arg(long)]
     kernel: bool,
 
+    /// Where threads wait, too: blocked, idle, or without a CPU
+    #[arg(long)]
+    wall: bool,
+
     /// What takes the stacks
     #[arg(long, value_enum, default_value_t)]
     sampler: SamplerChoice,
@@ -89,6 +93,8 @@ Examples:
     nodetap record -o out.svg -- node app.js
   With all processes that it starts
     nodetap record --subprocesses -o out.svg -- npm start
+  What it waits for, besides what it computes
+    sudo nodetap record -p 4711 -d 10 --wall -o out.svg
   Two processes, C++ frames too, more often
     sudo nodetap record -p 4711 -p 4712 -d 5 -r 4999 --native -o out.svg
   All there is to know, for a program
@@ -112,6 +118,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         max_depth: arguments.max_depth,
         native: arguments.native,
         kernel: arguments.kernel,
+        wall: arguments.wall,
         format: format(arguments)?,
         output: arguments.output.clone(),
         announcement: None,

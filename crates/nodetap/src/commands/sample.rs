@@ -57,6 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         max_depth: arguments::DEFAULT_MAX_DEPTH,
         native: false,
         kernel: false,
+        wall: false,
         format: *format,
         output: None,
         announcement: Some(announcement(*pid, *format, *seconds)),

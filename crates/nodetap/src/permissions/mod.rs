@@ -39,7 +39,7 @@ impl Advice {
     }
 
     /// As the end of a command that could not do this.
-    fn failure(self, what: impl std::fmt::Display) -> Failure {
+    pub fn failure(self, what: impl std::fmt::Display) -> Failure {
         Failure::new(format_args!("{what}: {}", self.reason)).hint_maybe(self.hint)
     }
 }

@@ -2,6 +2,7 @@
 
 mod family;
 mod targets;
+mod wall;
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -30,6 +31,8 @@ use crate::watch::End;
 use family::Family;
 use targets::Targets;
 
+const NEEDS_EBPF: &str = "off-CPU time needs the eBPF sampler";
+
 /// What to record, and what to make of it.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -51,6 +54,8 @@ pub struct Settings {
     pub native: bool,
     /// Whether the kernel's frames are wanted.
     pub kernel: bool,
+    /// Whether waits are wanted too.
+    pub wall: bool,
     /// What the result is written as.
     pub format: Format,
     /// Where to; none or `-`: stdout.
@@ -138,6 +143,11 @@ pub fn record(settings: &Settings) -> Result<()> {
     output.write(|to| formats::write(&profile, settings.format, to))?;
     let samples = profile.sample_count();
     terminal::line(closing_line(&profile.metadata, samples, totals.stops));
+    if settings.wall
+        && let Some(line) = wall::summary(&profile)
+    {
+        terminal::line(line);
+    }
     if let Some(better) = better {
         terminal::hint(better);
     }
@@ -154,12 +164,16 @@ fn start_sampler(settings: &Settings, targets: &mut Targets) -> Result<(Sampler,
         rate_hz: settings.rate_hz.unwrap_or(default_rate),
         kernel: settings.kernel,
         max_depth: settings.max_depth,
+        wall: settings.wall,
     };
     let (of_ebpf, of_ptrace) = (options(DEFAULT_RATE), options(DEFAULT_RATE_OF_PTRACE));
     let ptrace = || {
         let sampler = Sampler::ptrace(&of_ptrace, targets.iter());
         sampler.map_err(|error| failure_of_sampler(error.into()))
     };
+    if settings.wall && settings.sampler == SamplerChoice::Ptrace {
+        return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
+    }
     let task = match settings.command {
         Some(_) => Task::Start,
         None => Task::Attach,
@@ -171,6 +185,10 @@ fn start_sampler(settings: &Settings, targets: &mut Targets) -> Result<(Sampler,
     let (sampler, better) = match ebpf {
         None => (ptrace()?, None),
         Some(Ok(sampler)) => (sampler, None),
+        Some(Err(error)) if settings.wall => {
+            let advice = permissions::advice_of_ebpf(&error, &Observer::gather(), task);
+            return Err(advice.failure(NEEDS_EBPF));
+        }
         Some(Err(error)) if settings.sampler == SamplerChoice::Auto => {
             debug!(%error, "no eBPF");
             (ptrace()?, Some(better_sampler(&error, task)))
@@ -245,6 +263,7 @@ impl Run<'_> {
             }
             self.family.look(self.targets, sampler, max_depth)?;
             self.targets.name_batch();
+            sampler.ignore_waits(&self.targets.take_unwanted_waits());
             progress.update(elapsed, self.targets.samples());
         }
         Ok(())

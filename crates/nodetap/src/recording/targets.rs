@@ -223,6 +223,11 @@ impl Targets {
         self.let_go();
     }
 
+    /// What waits that nobody wants to see are known by, since this was last asked.
+    pub fn take_unwanted_waits(&mut self) -> Vec<u32> {
+        self.symbolizer.take_unwanted_waits()
+    }
+
     /// Lets go of what is held for processes of which no sample will come any more.
     fn let_go(&mut self) {
         let is_over = |it: &mut Recorded| it.end.is_some() && it.was_named;

@@ -1,0 +1,72 @@
+//! Threads that wait are made to begin their waits anew.
+//!
+//! What a thread waits for is seen when it begins to wait, so of those that do already
+//! nothing would be known until they are woken; of one that hangs, never.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::asked::{Answer, AskedThread};
+use super::error::Error;
+use super::{PATIENCE, priority, stop};
+
+/// How long to wait for a thread that has no CPU to stop on: nobody stops for longer
+/// than a part of that.
+const PATIENCE_WITH_ONE: Duration = Duration::from_millis(2);
+/// The same for all of a process.
+const PATIENCE_WITH_ALL: Duration = Duration::from_millis(20);
+
+/// Stops each thread of process `pid` that waits for something, one after the other, and
+/// lets it go at once. It goes on to wait, as after any stop (see [`super`]).
+///
+/// # Errors
+/// Where it may not be stopped, or has ended.
+pub fn nudge(pid: u32) -> Result<(), Error> {
+    let io_error = |source| Error::Io { pid, source };
+    // The kernel lets go of what a thread traces when that thread ends.
+    let tracer = thread::Builder::new().name("ptrace".to_owned());
+    let (is_over, over) = mpsc::channel::<()>();
+    let nudge = move || {
+        let done = nudge_threads(pid);
+        drop(is_over);
+        done
+    };
+    let handle = tracer.spawn(nudge).map_err(io_error)?;
+    while over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        stop::reap_threads(pid);
+    }
+    match handle.join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn nudge_threads(pid: u32) -> Result<(), Error> {
+    priority::raise();
+    let begun = Instant::now();
+    let mut asked = Vec::new();
+    for tid in stop::thread_ids(pid)? {
+        if stop::state_letter(pid, tid) != Some('S') {
+            continue;
+        }
+        if let Some(thread) = AskedThread::ask(pid, tid, Instant::now())? {
+            asked.extend(let_go(thread.watch(PATIENCE_WITH_ONE)));
+        }
+    }
+    while !asked.is_empty() && begun.elapsed() < PATIENCE_WITH_ALL {
+        thread::sleep(Duration::from_millis(1));
+        let answers = asked.into_iter().map(AskedThread::look);
+        asked = answers.filter_map(let_go).collect();
+    }
+    Ok(())
+}
+
+/// Lets go of a thread that has stopped; gives back one that has not.
+fn let_go(answer: Answer) -> Option<AskedThread> {
+    match answer {
+        Answer::NotYet(asked) => Some(asked),
+        Answer::Stopped(stopped) => stopped.release().err(),
+        Answer::Ended => None,
+    }
+}
