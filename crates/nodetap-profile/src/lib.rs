@@ -1,8 +1,8 @@
 //! The model of a recording and the formats it is written in.
 //!
 //! A [`Profile`] is what one recording took: the processes and threads it saw, every
-//! distinct [`Frame`] once, every distinct stack once, and one small [`Sample`] for each
-//! time a stack was taken. It is filled through its own methods while samples come in:
+//! distinct [`Frame`] once, every distinct stack once, how often it was taken, and one small
+//! [`Sample`] for each time. It is filled through its own methods while samples come in:
 //!
 //! ```
 //! use nodetap_profile::{Frame, Kind, Metadata, Mode, Profile, Sample, Thread};
@@ -13,7 +13,7 @@
 //! let inner = profile.intern_frame(Frame::new(Kind::Js, "work"));
 //! let stack = profile.intern_stack([outer, inner]);
 //! profile.add_sample(Sample::new(1001, thread, stack, Mode::JavaScript));
-//! assert_eq!(profile.samples().len(), 1);
+//! assert_eq!(profile.sample_count(), 1);
 //! ```
 //!
 //! This crate knows neither V8 nor Linux: whoever takes and names the stacks has already
@@ -24,6 +24,7 @@ pub mod formats;
 mod frame;
 mod label;
 mod profile;
+mod sequence;
 mod stacks;
 #[cfg(test)]
 mod testing;
@@ -33,6 +34,6 @@ pub use dump::{Dump, ThreadDump};
 pub use formats::Format;
 pub use frame::{Frame, Kind, Position, Tier};
 pub use label::{executing_label, frame_label, process_label, visible};
-pub use profile::{Metadata, Mode, Process, Profile, Sample, Thread, ThreadId};
+pub use profile::{Metadata, Mode, Process, Profile, Sample, SampleKey, Thread, ThreadId};
 pub use stacks::{FrameId, StackId};
 pub use tree::{CallTree, Label, Node};

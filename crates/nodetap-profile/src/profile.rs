@@ -1,10 +1,14 @@
 //! What one recording took.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::sequence::Sequence;
 use crate::stacks::{Frames, Stacks};
 use crate::{Frame, FrameId, StackId};
 
@@ -75,6 +79,15 @@ pub struct Thread {
 pub struct ThreadId(u32);
 
 impl ThreadId {
+    /// The id with this number, whether or not there is such a thread.
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     /// The thread's index in [`Profile::threads`].
     pub fn index(self) -> usize {
         self.0 as usize
@@ -157,8 +170,22 @@ impl Mode {
     }
 }
 
+/// Samples that differ in their times alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SampleKey {
+    /// The thread that they were taken of.
+    pub thread: ThreadId,
+    /// The stack that it had.
+    pub stack: StackId,
+    /// What it was in.
+    pub mode: Mode,
+}
+
 /// What one recording took. See the [crate](crate)'s example for how it is filled.
-#[derive(Clone, Debug)]
+///
+/// Its memory grows with what is distinct, and not with time: samples are counted by what
+/// they are of, and their order, if it is wanted, goes to a file when it is long.
+#[derive(Debug)]
 pub struct Profile {
     /// How it was made; to be completed when the recording ends.
     pub metadata: Metadata,
@@ -166,7 +193,10 @@ pub struct Profile {
     threads: Vec<Thread>,
     frames: Frames,
     stacks: Stacks,
-    samples: Vec<Sample>,
+    counts: FxHashMap<SampleKey, u64>,
+    sample_count: u64,
+    /// Absent where nobody will ask for it.
+    sequence: Option<Sequence>,
 }
 
 impl Profile {
@@ -178,7 +208,39 @@ impl Profile {
             threads: Vec::new(),
             frames: Frames::default(),
             stacks: Stacks::default(),
-            samples: Vec::new(),
+            counts: FxHashMap::default(),
+            sample_count: 0,
+            sequence: Some(Sequence::new()),
+        }
+    }
+
+    /// Samples are to be counted only, for a format that does not
+    /// [need](crate::Format::needs_sequence) them one by one.
+    pub fn keep_no_sequence(&mut self) {
+        self.sequence = None;
+    }
+
+    /// The file that holds the sequence of samples when it is long is to be made in this
+    /// directory, and not in that for temporary files. It has no name there, and is gone
+    /// with the profile.
+    pub fn write_sequence_to(&mut self, directory: &Path) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.write_out_to(directory);
+        }
+    }
+
+    /// Why the sequence of samples could not be written to its file any more, and the
+    /// file's directory, if that is so. It goes on in memory then, as long as there is
+    /// room.
+    pub fn sequence_error(&self) -> Option<(&Path, &io::Error)> {
+        self.sequence.as_ref()?.error()
+    }
+
+    /// How much of the sequence is to stay in memory, with a file and without.
+    #[cfg(test)]
+    pub(crate) fn limit_sequence(&mut self, with_file: usize, without: usize) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.limit(with_file, without);
         }
     }
 
@@ -225,17 +287,36 @@ impl Profile {
         self.stacks.intern(stack, frame)
     }
 
-    /// Adds a sample.
+    /// Adds a sample. Where its place in the sequence cannot be kept (the disk is full),
+    /// it counts as lost.
     ///
     /// # Panics
     /// If its thread or its stack is not of this profile.
     pub fn add_sample(&mut self, sample: Sample) {
-        let Sample { thread, stack, .. } = sample;
+        let Sample {
+            thread,
+            stack,
+            count,
+            mode,
+            ..
+        } = sample;
         assert!(
             thread.index() < self.threads.len() && stack.index() < self.stacks.len(),
             "a thread or stack of another profile"
         );
-        self.samples.push(sample);
+        let count = u64::from(count);
+        let is_kept = self.sequence.as_mut().is_none_or(|it| it.push(sample));
+        if !is_kept {
+            self.metadata.lost += count;
+            return;
+        }
+        let key = SampleKey {
+            thread,
+            stack,
+            mode,
+        };
+        *self.counts.entry(key).or_default() += count;
+        self.sample_count += count;
     }
 
     /// The processes, in the order in which they were added.
@@ -298,14 +379,25 @@ impl Profile {
         })
     }
 
-    /// The samples, in the order in which they were added.
-    pub fn samples(&self) -> &[Sample] {
-        &self.samples
+    /// For how many samples there are of each kind, in no order.
+    pub fn counts(&self) -> impl Iterator<Item = (SampleKey, u64)> + '_ {
+        self.counts.iter().map(|(&key, &count)| (key, count))
+    }
+
+    /// The samples, in the order in which they were added; none where only their counts
+    /// were kept. An error is the last item: what was written out cannot be read again.
+    pub fn samples(&self) -> impl Iterator<Item = io::Result<Sample>> + '_ {
+        self.sequence.iter().flat_map(Sequence::iter)
+    }
+
+    /// The last one that was added.
+    pub fn last_sample(&self) -> Option<Sample> {
+        self.sequence.as_ref()?.last()
     }
 
     /// For how many samples they stand.
     pub fn sample_count(&self) -> u64 {
-        self.samples.iter().map(|it| u64::from(it.count)).sum()
+        self.sample_count
     }
 }
 
@@ -327,8 +419,61 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_small() {
-        assert_eq!(std::mem::size_of::<Sample>(), 24);
+    fn samples_are_counted_by_all_but_their_time() {
+        let mut profile = Profile::new(Metadata::new("ebpf", 999));
+        let frame = profile.intern_frame(Frame::new(Kind::Js, "f"));
+        let stack = profile.intern_stack([frame]);
+        let threads = [1, 2].map(|tid| {
+            profile.add_thread(Thread {
+                tid,
+                ..Thread::default()
+            })
+        });
+        for time in 0..10 {
+            let thread = threads[usize::from(time % 5 == 0)];
+            let sample = Sample::new(time, thread, stack, Mode::JavaScript);
+            profile.add_sample(Sample { count: 3, ..sample });
+        }
+        let mut counts: Vec<_> = profile.counts().collect();
+        counts.sort_unstable();
+        let key = |thread| SampleKey {
+            thread,
+            stack,
+            mode: Mode::JavaScript,
+        };
+        assert_eq!(counts, [(key(threads[0]), 24), (key(threads[1]), 6)]);
+        assert_eq!(profile.sample_count(), 30);
+        assert_eq!(profile.samples().count(), 10);
+        assert_eq!(profile.last_sample().unwrap().time_us, 9);
+    }
+
+    #[test]
+    fn what_has_no_room_is_lost_and_counted_nowhere_else() {
+        let mut profile = Profile::new(Metadata::new("ebpf", 999));
+        profile.write_sequence_to(Path::new("/nonexistent"));
+        profile.limit_sequence(100, 1000);
+        let thread = profile.add_thread(Thread::default());
+        for time in 0..10_000 {
+            let sample = Sample::new(time, thread, StackId::EMPTY, Mode::Unknown);
+            profile.add_sample(sample);
+        }
+        let kept = profile.sample_count();
+        assert!((100..1000).contains(&kept), "{kept}");
+        assert_eq!(profile.metadata.lost, 10_000 - kept);
+        assert_eq!(profile.samples().count() as u64, kept);
+        assert!(profile.sequence_error().is_some());
+    }
+
+    #[test]
+    fn without_a_sequence_nothing_is_written() {
+        let mut profile = Profile::new(Metadata::new("ebpf", 999));
+        profile.keep_no_sequence();
+        profile.write_sequence_to(Path::new("/nonexistent"));
+        let thread = profile.add_thread(Thread::default());
+        profile.add_sample(Sample::new(0, thread, StackId::EMPTY, Mode::Unknown));
+        assert_eq!(profile.sample_count(), 1);
+        assert_eq!(profile.samples().count(), 0);
+        assert!(profile.sequence_error().is_none());
     }
 
     #[test]

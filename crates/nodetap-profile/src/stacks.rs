@@ -40,6 +40,15 @@ impl StackId {
     /// The stack without frames.
     pub const EMPTY: Self = Self(0);
 
+    /// The id with this number, whether or not there is such a stack.
+    pub(crate) fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     /// A number for this stack: below [`Profile::stack_count`](crate::Profile::stack_count),
     /// and above that of every stack that is this one's outer part.
     pub fn index(self) -> usize {

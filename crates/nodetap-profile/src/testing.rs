@@ -59,7 +59,7 @@ pub(crate) fn add(profile: &mut Profile, thread: ThreadId, frames: &[Frame], cou
         .collect();
     let stack = profile.intern_stack(ids);
     for _ in 0..count {
-        let time = 1000 * profile.samples().len() as u64;
+        let time = 1000 * profile.sample_count();
         profile.add_sample(Sample::new(time, thread, stack, Mode::Unknown));
     }
 }

@@ -183,9 +183,9 @@ impl Groups {
 /// How many samples each group had of each stack, in the order of groups, then stacks.
 fn count_stacks(profile: &Profile, groups: &Groups) -> Vec<(u32, StackId, u64)> {
     let mut counts: FxHashMap<(u32, StackId), u64> = FxHashMap::default();
-    for sample in profile.samples() {
-        let group = groups.of_thread[sample.thread.index()];
-        *counts.entry((group, sample.stack)).or_default() += u64::from(sample.count);
+    for (key, count) in profile.counts() {
+        let group = groups.of_thread[key.thread.index()];
+        *counts.entry((group, key.stack)).or_default() += count;
     }
     let mut counts: Vec<(u32, StackId, u64)> = counts
         .into_iter()

@@ -49,6 +49,14 @@ impl Output {
         Ok(Output { place, shown })
     }
 
+    /// The directory that the result will lie in, if it will be a file.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(path) => Some(parent(path)),
+            Place::Stdout | Place::Stream(_) => None,
+        }
+    }
+
     /// Whether this is a terminal, where people would see it.
     pub fn is_terminal(&self) -> bool {
         match &self.place {

@@ -34,13 +34,13 @@ impl Progress {
     }
 
     /// Shows where it stands, unless it did so a moment ago.
-    pub fn update(&mut self, elapsed: Duration, samples: usize) {
+    pub fn update(&mut self, elapsed: Duration, samples: u64) {
         if self.drawn.elapsed() >= INTERVAL {
             self.draw(elapsed, samples);
         }
     }
 
-    fn draw(&mut self, elapsed: Duration, samples: usize) {
+    fn draw(&mut self, elapsed: Duration, samples: u64) {
         self.drawn = Instant::now();
         let shown = self.total.map_or(elapsed, |total| elapsed.min(total));
         self.bar.update(|state| state.set_pos(millis(shown)));

@@ -124,7 +124,7 @@ fn recorded(node: &Node, mut process: Process) -> (Recorded, Process) {
             let Some(named) = symbolizer.stack(&target, &reference, &mut profile) else {
                 continue;
             };
-            let shown = profile.samples().last().expect("it was added").stack;
+            let shown = profile.last_sample().expect("it was added").stack;
             let mut shown = profile.stack_frames(shown).map(|id| profile.frame(id));
             if shown.any(|frame| &*frame.function == "(garbage collector)") {
                 continue;

@@ -67,6 +67,15 @@ impl Format {
         }
     }
 
+    /// Whether it tells of the samples one by one, and not only how many of a kind there
+    /// are.
+    pub fn needs_sequence(self) -> bool {
+        match self {
+            Self::Json => true,
+            Self::Text | Self::Raw | Self::Folded | Self::Flame => false,
+        }
+    }
+
     /// Whether the output is binary and so no use on a terminal.
     pub fn is_binary(self) -> bool {
         match self {

@@ -95,6 +95,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         let message = format!("{} is a binary format, not for a terminal", settings.format);
         return Err(Failure::usage(message).hint("write it to a file: --output FILE"));
     }
+    targets.keep_for(settings.format, output.directory());
     let starts_command = settings.command.is_some();
     let mut interrupts = Interrupts::listen(starts_command).map_err(|error| {
         Failure::new(format_args!(
@@ -137,7 +138,14 @@ pub fn record(settings: &Settings) -> Result<()> {
     if !seen_any && let Some(failure) = family.why_nothing() {
         return Err(failure);
     }
-    if profile.samples().is_empty() {
+    if let Some((directory, error)) = profile.sequence_error() {
+        terminal::note(format_args!(
+            "not all samples could be written to '{}' meanwhile: {}",
+            directory.display(),
+            reason(error)
+        ));
+    }
+    if profile.sample_count() == 0 {
         terminal::note("no samples: the process used no CPU time meanwhile");
     }
     output.write(|to| formats::write(&profile, settings.format, to))?;

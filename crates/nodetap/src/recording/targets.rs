@@ -1,9 +1,10 @@
 //! The processes that are recorded, and what was taken of them.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-use nodetap_profile::{Metadata, Process, Profile};
+use nodetap_profile::{Format, Metadata, Process, Profile};
 use nodetap_sampler::image::Images;
 use nodetap_sampler::raw::RawSample;
 use nodetap_sampler::target::{Target, TargetError};
@@ -136,6 +137,17 @@ impl Targets {
         self.recorded.iter().any(|it| it.end.is_none())
     }
 
+    /// What is taken will be written in this format: no more is kept than that needs.
+    /// What does not stay in memory goes to `directory`.
+    pub fn keep_for(&mut self, format: Format, directory: Option<&Path>) {
+        if !format.needs_sequence() {
+            self.profile.keep_no_sequence();
+        }
+        if let Some(directory) = directory {
+            self.profile.write_sequence_to(directory);
+        }
+    }
+
     /// From now on samples are taken, by this sampler.
     pub fn start(&mut self, sampler: &str, rate_hz: u32) {
         self.profile.metadata = Metadata::new(sampler, rate_hz);
@@ -153,8 +165,8 @@ impl Targets {
     }
 
     /// How many samples have been named.
-    pub fn samples(&self) -> usize {
-        self.profile.samples().len()
+    pub fn samples(&self) -> u64 {
+        self.profile.sample_count()
     }
 
     /// Where samples are put to be named.
@@ -251,7 +263,7 @@ impl Targets {
         self.name_batch();
         let metadata = &mut self.profile.metadata;
         metadata.duration = duration;
-        metadata.lost = lost + self.dropped;
+        metadata.lost += lost + self.dropped;
         self.profile
     }
 }

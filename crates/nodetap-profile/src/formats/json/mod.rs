@@ -23,7 +23,7 @@ mod tests {
 
     use super::{ReadError, read};
     use crate::testing::{bare, deep, empty, hostile, several_processes, small, written};
-    use crate::{Format, Frame, Mode, Process, Profile, Sample, Thread};
+    use crate::{Format, Frame, Mode, Process, Profile, Sample, StackId, Thread};
 
     #[test]
     fn a_recording_is_spelled_as_the_contract_says() {
@@ -81,7 +81,8 @@ mod tests {
     }
 
     fn contents(profile: &Profile) -> Contents<'_> {
-        let sample = |sample: &Sample| {
+        let sample = |sample: std::io::Result<Sample>| {
+            let sample = sample.unwrap();
             let frames = profile.stack_frames(sample.stack);
             let frames = frames.map(|frame| profile.frame(frame)).collect();
             let thread = sample.thread.index();
@@ -90,7 +91,7 @@ mod tests {
         Contents {
             processes: profile.processes(),
             threads: profile.threads(),
-            samples: profile.samples().iter().map(sample).collect(),
+            samples: profile.samples().map(sample).collect(),
         }
     }
 
@@ -119,8 +120,7 @@ mod tests {
     /// A sample in each mode, of which the last one stands for many.
     fn in_all_modes() -> Profile {
         let mut profile = small();
-        let thread = profile.samples()[0].thread;
-        let stack = profile.samples()[0].stack;
+        let Sample { thread, stack, .. } = profile.samples().next().unwrap().unwrap();
         for mode in Mode::ALL {
             profile.add_sample(Sample {
                 count: 1 + 99 * u32::from(mode == Mode::Waiting),
@@ -146,6 +146,22 @@ mod tests {
     }
 
     #[test]
+    fn samples_in_a_file_are_written_as_those_in_memory() {
+        let (mut short, mut long) = (in_all_modes(), in_all_modes());
+        short.limit_sequence(1 << 20, 1 << 20);
+        long.limit_sequence(100, 1000);
+        for profile in [&mut short, &mut long] {
+            let sample = profile.last_sample().unwrap();
+            for time_us in 0..5000 {
+                profile.add_sample(Sample { time_us, ..sample });
+            }
+        }
+        let json = written(&long, Format::Json);
+        assert_eq!(json, written(&short, Format::Json));
+        assert_eq!(json.lines().filter(|&it| it == "100,").count(), 5000);
+    }
+
+    #[test]
     fn names_are_kept_exactly() {
         let again = read(written(&hostile(), Format::Json).as_bytes()).unwrap();
         assert_eq!(&*again.frames()[0].function, "a\nb 5\n");
@@ -163,7 +179,9 @@ mod tests {
         );
         let profile = read(json.as_bytes()).unwrap();
         assert_eq!(profile.frames().len(), 6);
-        assert_eq!(profile.samples()[0].stack, profile.samples()[3].stack);
+        let stacks = profile.samples().map(|sample| sample.unwrap().stack);
+        let stacks: Vec<StackId> = stacks.collect();
+        assert_eq!(stacks[0], stacks[3]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Writing a recording, piece by piece: nothing of the size of the samples is built up.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
@@ -11,9 +12,12 @@ use crate::{Frame, Mode, Process, Profile, Sample, StackId, Thread};
 
 /// Writes all of the profile.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
-    let numbering = Numbering::new(profile);
+    let numbering = Numbering::new(profile)?;
     let metadata = &profile.metadata;
-    let samples = profile.samples();
+    let sequence = Sequence {
+        profile,
+        error: RefCell::new(None),
+    };
     let recording = Recording {
         nodetap: VERSION,
         sampler: &metadata.sampler,
@@ -31,21 +35,36 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
             numbering: &numbering,
         },
         samples: Samples {
-            profile,
+            sequence: &sequence,
             numbering: &numbering,
         },
-        modes: samples
-            .iter()
-            .any(|it| it.mode != Mode::Unknown)
-            .then_some(Modes(samples)),
-        counts: samples
-            .iter()
-            .any(|it| it.count != 1)
-            .then_some(Counts(samples)),
+        modes: profile
+            .counts()
+            .any(|(key, _)| key.mode != Mode::Unknown)
+            .then_some(Modes(&sequence)),
+        counts: numbering.any_stands_for_more.then_some(Counts(&sequence)),
     };
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, EntryALine::default());
     recording.serialize(&mut serializer)?;
+    if let Some(error) = sequence.error.take() {
+        return Err(error);
+    }
     writeln!(out)
+}
+
+/// The samples one after the other, several times over.
+struct Sequence<'a> {
+    profile: &'a Profile,
+    /// Why one ended early.
+    error: RefCell<Option<io::Error>>,
+}
+
+impl Sequence<'_> {
+    fn samples(&self) -> impl Iterator<Item = Sample> {
+        self.profile
+            .samples()
+            .map_while(|sample| sample.map_err(|error| self.error.replace(Some(error))).ok())
+    }
 }
 
 #[derive(Serialize)]
@@ -73,21 +92,30 @@ struct Recording<'a> {
 struct Numbering {
     stacks: Vec<StackId>,
     number_of: Vec<u32>,
+    /// Whether there are samples that stand for more than one, or for none.
+    any_stands_for_more: bool,
 }
 
 impl Numbering {
-    fn new(profile: &Profile) -> Self {
+    fn new(profile: &Profile) -> io::Result<Self> {
         const NONE: u32 = u32::MAX;
         let mut stacks = Vec::new();
         let mut number_of = vec![NONE; profile.stack_count()];
+        let mut any_stands_for_more = false;
         for sample in profile.samples() {
+            let sample = sample?;
+            any_stands_for_more |= sample.count != 1;
             let number = &mut number_of[sample.stack.index()];
             if *number == NONE {
                 *number = u32::try_from(stacks.len()).expect("stack ids are of 32 bits");
                 stacks.push(sample.stack);
             }
         }
-        Self { stacks, number_of }
+        Ok(Self {
+            stacks,
+            number_of,
+            any_stands_for_more,
+        })
     }
 }
 
@@ -111,27 +139,27 @@ impl Serialize for Stacks<'_> {
 }
 
 struct Samples<'a> {
-    profile: &'a Profile,
+    sequence: &'a Sequence<'a>,
     numbering: &'a Numbering,
 }
 
 impl Serialize for Samples<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let entry = |sample: &Sample| {
+        let entry = |sample: Sample| {
             let stack = self.numbering.number_of[sample.stack.index()];
             (sample.time_us, sample.thread.index(), stack)
         };
-        serializer.collect_seq(self.profile.samples().iter().map(entry))
+        serializer.collect_seq(self.sequence.samples().map(entry))
     }
 }
 
 /// What the thread of each sample was in: one string, a letter each.
-struct Modes<'a>(&'a [Sample]);
+struct Modes<'a>(&'a Sequence<'a>);
 
 impl fmt::Display for Modes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0
-            .iter()
+            .samples()
             .try_for_each(|sample| f.write_char(sample.mode.letter()))
     }
 }
@@ -143,11 +171,11 @@ impl Serialize for Modes<'_> {
 }
 
 /// For how many samples each one stands.
-struct Counts<'a>(&'a [Sample]);
+struct Counts<'a>(&'a Sequence<'a>);
 
 impl Serialize for Counts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|sample| sample.count))
+        serializer.collect_seq(self.0.samples().map(|sample| sample.count))
     }
 }
 
