@@ -7,11 +7,10 @@ use nodetap_symbols::waits::{IDLE, WAITING_FOR_CPU};
 /// `None` where there are none.
 pub fn summary(profile: &Profile) -> Option<String> {
     let mut of_each = [0u64; 4];
-    for sample in profile.samples() {
-        let thread = profile.thread(sample.thread);
+    for (of, count) in profile.counts() {
+        let thread = profile.thread(of.thread);
         if thread.pid == thread.tid {
-            let kind = kind(profile, sample.stack, sample.mode);
-            of_each[kind] += u64::from(sample.count);
+            of_each[kind(profile, of.stack, of.mode)] += count;
         }
     }
     let all: u64 = of_each.iter().sum();
