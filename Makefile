@@ -19,7 +19,7 @@ endif
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo build install test test-all accuracy lint bench-walk bench-ptrace tools clean
+.PHONY: help demo build install test test-all accuracy lint bench bench-scale bench-walk bench-ptrace tools clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,6 +53,15 @@ accuracy: tools ## makes the README's table: what nodetap says of frames against
 lint: tools ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# What is not here is a row that says so.
+bench: build ## what profilers cost a program: nodetap and others, in docs/benchmarks.md; ROUNDS=, PROGRAMS=, NODES=
+	@scripts/install-packages.sh bench || echo 'nodetap: going on without perf'
+	@scripts/fetch-nodes.sh
+	@scripts/fetch-test-programs.sh bench/npm bench-programs
+	@$(SUDO) "$$(command -v node)" bench/bench.js $(BINARY) $(NODETAP_CACHE)/nodes \
+		$(NODETAP_CACHE)/bench-programs/node_modules 'rounds=$(ROUNDS)' 'programs=$(PROGRAMS)' \
+		'nodes=$(NODES)' 'minutes=$(MINUTES)' docs=docs/benchmarks.md
 
 bench-walk: build ## what sampling costs: the walk in the kernel, nodetap's own CPU and memory
 	@scripts/fetch-nodes.sh

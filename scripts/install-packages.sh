@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building nodetap needs and this machine lacks, and nothing else.
 # Debian and Ubuntu; elsewhere it says what to install by hand. With `tests` it is what
-# testing needs besides.
+# testing needs besides, with `bench` what nodetap is compared with.
 set -euo pipefail
 
 missing=()
@@ -14,6 +14,9 @@ if [ "${1-}" = tests ]; then
     case $(cat /proc/sys/kernel/core_pattern) in
     [\|/@]*) command -v gcore >/dev/null || missing+=(gdb) ;;
     esac
+fi
+if [ "${1-}" = bench ]; then
+    command -v perf >/dev/null || missing+=(linux-perf)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
