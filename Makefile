@@ -63,6 +63,11 @@ bench: build ## what profilers cost a program: nodetap and others, in docs/bench
 		$(NODETAP_CACHE)/bench-programs/node_modules 'rounds=$(ROUNDS)' 'programs=$(PROGRAMS)' \
 		'nodes=$(NODES)' 'minutes=$(MINUTES)' docs=docs/benchmarks.md
 
+bench-scale: build ## how nodetap's cost grows: many processes, deep stacks, high rates, much code, time; DURATION=
+	@scripts/fetch-nodes.sh
+	@$(SUDO) "$$(command -v node)" bench/scale.js $(BINARY) $(NODETAP_CACHE)/nodes . \
+		'duration=$(DURATION)' 'cases=$(CASES)' 'nodes=$(NODES)' docs=docs/benchmarks.md
+
 bench-walk: build ## what sampling costs: the walk in the kernel, nodetap's own CPU and memory
 	@scripts/fetch-nodes.sh
 	@$(SUDO) "$$(command -v node)" scripts/bench-walk.js $(BINARY) $(NODETAP_CACHE)/nodes

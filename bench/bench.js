@@ -12,9 +12,9 @@
 //
 // docs/benchmarks.md says how it is done and how to read it.
 
-const fs = require('fs');
 const path = require('path');
 const { fork } = require('child_process');
+const { account } = require('./bpf');
 const { atExit, killAllBut, running, within } = require('./processes');
 const { date, load: machineLoad, machine } = require('./machine');
 const { look, measure } = require('./measure');
@@ -28,7 +28,6 @@ const WHOLE = 7;
 const TIMEOUT = 90;
 /** What does not run twice will not run at all. */
 const FAILURES = 2;
-const STATS = '/proc/sys/kernel/bpf_stats_enabled';
 
 const [binary, nodes, modules, ...words] = process.argv.slice(2).map((word) => (/^\w+=/.test(word) ? word : path.resolve(word)));
 const said = Object.fromEntries(words.map((word) => word.split(/=(.*)/s)));
@@ -98,24 +97,21 @@ async function measureAll(context, missing) {
 
 /** The looks, with the kernel's account of BPF programs switched on. */
 async function lookAtAll(context, missing) {
-  const before = fs.existsSync(STATS) && fs.readFileSync(STATS, 'utf8');
-  const reset = () => { if (before) fs.writeFileSync(STATS, before); };
-  atExit(reset);
+  const reset = account();
   const looked = [];
   for (const variant of variants.filter(({ name, nodetap, flags }) => !missing.has(name) && (nodetap || flags?.length === 0))) {
     for (const program of options.programs) {
       const entry = { variant: variant.name, program };
       looked.push(entry);
       try {
-        if (before) fs.writeFileSync(STATS, '1');
         entry.result = await bounded(variant.name, () => look({ ...context, program }, variant));
       } catch (error) {
         entry.failure = error.message;
       }
-      reset();
       console.error(`look, ${program}, ${variant.name}: ${entry.failure ?? 'done'}`);
     }
   }
+  reset();
   return looked;
 }
 

@@ -3,6 +3,7 @@
 
 const fs = require('fs');
 const path = require('path');
+const { runTime } = require('./bpf');
 const { cpu, folder, lastUsage, wait } = require('./processes');
 const { startTarget } = require('./target');
 
@@ -82,20 +83,6 @@ function tidy({ pid }) {
   fs.rmSync(`/tmp/perf-${pid}.map`, { force: true });
 }
 
-/** Run time (ns) of the BPF programs that a process holds. */
-function bpfRunTime(pid) {
-  let total = 0;
-  try {
-    for (const fd of fs.readdirSync(`/proc/${pid}/fdinfo`)) {
-      try {
-        const match = /^run_time_ns:\s+(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'));
-        if (match) total += Number(match[1]);
-      } catch { /* closed meanwhile */ }
-    }
-  } catch { /* it has ended */ }
-  return total;
-}
-
 /**
  * A run for what can be seen from outside only, or only by looking on closely: the profiler is
  * started while the program works. Native frames are kept, so that frames can be counted.
@@ -111,7 +98,7 @@ async function look(context, variant) {
   await Promise.race([recorder.ready, working]);
   working.finally(() => { done = true; }).catch(() => {});
   while (!done) {
-    const time = variant.nodetap === 'ebpf' ? bpfRunTime(recorder.child.pid) : 0;
+    const time = variant.nodetap === 'ebpf' ? runTime(recorder.child.pid) : 0;
     if (time > bpf) { bpf = time; bpfAt = Date.now(); }
     await wait(50);
   }

@@ -62,7 +62,7 @@ function timings(runs, variants, failures) {
 /** The table of the looks: how a sample is taken. */
 function looks(looked) {
   const head = ['', 'program', 'first sample', 'frames/sample', 'kernel µs/sample', 'ns/frame', 'median stop', 'p99 stop'];
-  return table([head, ...looked.map(({ variant, program, result, failure }) => (failure ? [variant, program, failure] : [
+  return table([head, ...looked.map(({ variant, program, result, failure }) => (failure ? [variant, `${program}: ${failure}`] : [
     variant,
     program,
     of(result.first, 0, ' ms'),

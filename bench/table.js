@@ -3,12 +3,16 @@
 
 const fs = require('fs');
 
-/** A table; the first row is its head, and the first column stands to the left. */
+/**
+ * A table; the first row is its head, and the first column stands to the left. A row of
+ * two cells says in the second why there are no more.
+ */
 function table(rows) {
-  const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => [...(row[i] ?? '')].length)));
+  const whole = rows.filter((row) => row.length === rows[0].length);
+  const widths = rows[0].map((_, i) => Math.max(...(i === 0 ? rows : whole).map((row) => [...row[i]].length)));
   const line = (row) => `| ${widths.map((width, i) => {
     const cell = row[i] ?? '';
-    const space = ' '.repeat(width - [...cell].length);
+    const space = ' '.repeat(Math.max(0, width - [...cell].length));
     return i === 0 ? cell + space : space + cell;
   }).join(' | ')} |`;
   const rule = `| ${widths.map((width, i) => (i === 0 ? '-'.repeat(width) : `${'-'.repeat(Math.max(1, width - 1))}:`)).join(' | ')} |`;

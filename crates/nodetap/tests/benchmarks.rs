@@ -67,3 +67,19 @@ fn peers() {
         );
     }
 }
+
+#[test]
+fn scale() {
+    let words = ["cases=depth,time", "most=100", "seconds=0.5", "duration=1"];
+    let (table, notes) = run("scale.js", &words);
+    let head = row(&table, "");
+    for name in ["100 frames deep", "0.0 minutes"] {
+        let cells = row(&table, name);
+        assert_eq!(cells.len(), head.len(), "{table}\n{notes}");
+        let samples: u64 = cells[2].parse().expect("a number of samples");
+        assert!(samples > 0, "{table}\n{notes}");
+    }
+    // One row for each eighth of the time.
+    let times = table.lines().filter(|line| line.starts_with("| 0.0  "));
+    assert_eq!(times.count(), 8, "{table}");
+}
