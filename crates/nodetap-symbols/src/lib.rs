@@ -5,12 +5,12 @@
 //! [`native`] what is in files, [`kernel`] the kernel's functions. What was
 //! named is then looked at as a whole: did the walk reach the thread's first
 //! frame ([`complete`]), what is this thread for ([`roles`]), what was V8 doing
-//! ([`activity`]), what did it wait for
-//! ([`waits`]), and what of it is shown ([`view`]).
+//! ([`doing`], [`summary`]), what did it wait for ([`waits`]), and what of it is
+//! shown ([`view`]).
 
-pub mod activity;
 pub mod complete;
 pub mod demangle;
+pub mod doing;
 pub mod elf;
 mod interpreter;
 pub mod js;
@@ -21,6 +21,7 @@ pub mod native;
 mod plt;
 pub mod roles;
 pub mod stack;
+pub mod summary;
 mod symbolizer;
 mod system_calls;
 pub mod view;

@@ -6,7 +6,7 @@ mod wasm;
 
 use std::rc::Rc;
 
-use nodetap_profile::{Frame, FrameId, Kind, Profile};
+use nodetap_profile::{Frame, FrameId, Kind, Mode, Profile};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::CodeKind;
@@ -14,7 +14,7 @@ use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
 use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
-use crate::js::{Entered, JsNames, PcKind, Top};
+use crate::js::{Entered, JsNames, PcKind, REGEXP, Top};
 use crate::wasm::WasmNames;
 use place::Place;
 use returns::return_address;
@@ -103,15 +103,15 @@ impl StackNames {
     }
 
     /// Names the frames of `sample` in user mode, innermost first, into
-    /// `frames`.
+    /// `frames`. Tells what the thread was in.
     pub fn name(
         &mut self,
         context: &mut Context<'_>,
         sample: &RawSampleRef<'_>,
         frames: &mut Vec<FrameId>,
-    ) {
+    ) -> Mode {
         let Some((top, callers)) = sample.frames.split_first() else {
-            return;
+            return mode(sample, None, None);
         };
         let heap = Heap::new(&context.target.memory, &context.target.layout);
         self.js.of_sample(context.target, sample);
@@ -120,11 +120,13 @@ impl StackNames {
         self.js.of_frame(context.target, sample, 0);
         let top = &self.js.up_to_date(context.target, top);
         self.top(context.target, context.native, sample, top, &mut named);
+        let place = self.place(context.target, context.native, top.pc);
+        let mode = mode(sample, Some(place), named.first());
         let mut callers = callers;
         // A handler that may call has a frame of its own from its start on; as
         // long as it has not called, its interpreted frame's slot is behind.
         if let Some((first, others)) = callers.split_first()
-            && let Place::Handler(_) = self.place(context.target, context.native, top.pc)
+            && let Place::Handler(_) = place
             && let Place::Interpreter = self.return_place(context.target, context.native, first.pc)
             && let Some(handler) = self.running_handler(context.target, top.pc)
         {
@@ -144,6 +146,7 @@ impl StackNames {
             self.js.of_frame(context.target, sample, first + index);
             self.cached_caller(context, record, frames);
         }
+        mode
     }
 
     /// A caller's frame, named before or now.
@@ -354,6 +357,12 @@ impl StackNames {
             self.top_of_stub(target, native, sample, record, name, frames);
             return;
         }
+        // It has a frame of its own almost everywhere, and goes through it by ways that
+        // only look like a function's end. What calls it has a frame, too.
+        if code.code.kind == CodeKind::RegExp {
+            frames.push(Frame::new(Kind::Pseudo, REGEXP));
+            return;
+        }
         let offset = (record.pc - code.code.start) as usize;
         let top = Top::of(&code.instructions, offset, sample);
         let entered = Entered {
@@ -511,6 +520,28 @@ fn settled(top: Top, native: &mut dyn NativeCode) -> Top {
         },
         Top::Leaving { .. } => Top::Own,
         top => top,
+    }
+}
+
+/// What the thread was in at the tick: `place` is what its pc is in, `top` the frame
+/// that this was named.
+fn mode(sample: &RawSampleRef<'_>, place: Option<Place<'_>>, top: Option<&Frame>) -> Mode {
+    if sample.in_kernel {
+        return Mode::Kernel;
+    }
+    match place {
+        // The interpreter is how bytecode runs.
+        Some(Place::Interpreter | Place::Handler(_)) => Mode::JavaScript,
+        Some(Place::Builtin(_)) => Mode::Builtin,
+        Some(Place::Native) => Mode::Native,
+        Some(Place::Compiled) => match top.map(|frame| frame.kind) {
+            Some(Kind::Js | Kind::Wasm) => Mode::JavaScript,
+            Some(Kind::Builtin) => Mode::Builtin,
+            // Of a regular expression.
+            Some(Kind::Pseudo) => Mode::Native,
+            Some(Kind::Native | Kind::Kernel) | None => Mode::Unknown,
+        },
+        None => Mode::Unknown,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::kernel::KernelNames;
 use crate::native::{NativeNames, Pc};
 use crate::roles::{Role, ThreadRole};
 use crate::stack::{Context, NativeCode, StackNames};
+use crate::summary::{Share, Shares, Summary};
 use crate::view::View;
 use crate::waits;
 
@@ -35,6 +36,8 @@ pub struct Symbolizer {
     frames: Vec<FrameId>,
     /// What waits that nobody wants to see are known by.
     unwanted: Vec<u32>,
+    /// Of the processes that there are no more samples of.
+    summary: Summary,
 }
 
 /// One thread's stack, named.
@@ -56,10 +59,20 @@ struct ProcessNames {
     threads: FxHashMap<u32, KnownThread>,
 }
 
-#[derive(Clone)]
 struct KnownThread {
     id: ThreadId,
     role: ThreadRole,
+    shares: Shares,
+}
+
+/// What is known of a stack besides its frames.
+struct Named {
+    thread: ThreadId,
+    role: ThreadRole,
+    /// Whether the thread's first frame is among them.
+    complete: bool,
+    /// What the thread was in.
+    mode: Mode,
 }
 
 impl Symbolizer {
@@ -72,6 +85,7 @@ impl Symbolizer {
             processes: FxHashMap::default(),
             frames: Vec::new(),
             unwanted: Vec::new(),
+            summary: Summary::default(),
         }
     }
 
@@ -87,14 +101,19 @@ impl Symbolizer {
             main_name: target.source.thread_name(target.pid),
             threads: FxHashMap::default(),
         };
-        self.processes.insert(target.pid, names);
+        // What ran there before has been looked at.
+        if let Some(before) = self.processes.insert(target.pid, names) {
+            before.sum_up(&mut self.summary);
+        }
         Ok(())
     }
 
     /// Forgets process `pid`, of which there are no more samples to name.
     pub fn detach(&mut self, pid: u32) {
         self.native.detach(pid);
-        self.processes.remove(&pid);
+        if let Some(names) = self.processes.remove(&pid) {
+            names.sum_up(&mut self.summary);
+        }
     }
 
     /// Reads now what would be read with the first sample of `target`: the symbols of
@@ -128,41 +147,43 @@ impl Symbolizer {
         time: Duration,
         profile: &mut Profile,
     ) {
-        let Some((thread, complete)) = self.name(target, sample, profile) else {
+        let Some(stack) = self.name(target, sample, profile) else {
             return;
         };
         let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
-        let view = View::of(self.options, &named, &thread.role);
-        let (pseudo, mode, count): (Vec<_>, _, _) = match sample.wait {
-            None => (
-                view.pseudo().cloned().into_iter().collect(),
-                Mode::Unknown,
-                1,
-            ),
+        let view = View::of(self.options, &named, &stack.role);
+        let (pseudo, mode, count) = match sample.wait {
+            None => (view.pseudo().to_vec(), stack.mode, 1),
             Some(Wait { cause, ticks, key }) => {
-                let Some(label) = waits::label(cause, &named, complete, &thread.role) else {
-                    if waits::are_unwanted(&thread.role) {
+                let Some(label) = waits::label(cause, &named, stack.complete, &stack.role) else {
+                    if waits::are_unwanted(&stack.role) {
                         self.unwanted.push(key);
                     }
                     return;
                 };
-                (view.with_wait(label).collect(), Mode::Waiting, ticks)
+                (view.with_wait(label), Mode::Waiting, ticks)
             }
         };
         let mut intern = |name| profile.intern_frame(Frame::new(Kind::Pseudo, name));
         let pseudo: Vec<FrameId> = pseudo.into_iter().map(&mut intern).collect();
-        let stack = profile.intern_stack(view.frames(&self.frames, pseudo));
+        let shown = profile.intern_stack(view.frames(&self.frames, &pseudo));
         let metadata = &mut profile.metadata;
         if sample.truncated {
             metadata.truncated += u64::from(count);
-        } else if !complete {
+        } else if !stack.complete {
             metadata.incomplete += u64::from(count);
         }
         let time = time.as_micros() as u64;
         profile.add_sample(Sample {
             count,
-            ..Sample::new(time, thread.id, stack, mode)
+            ..Sample::new(time, stack.thread, shown, mode)
         });
+        let names = self.processes.get_mut(&target.pid);
+        if let Some(thread) = names.and_then(|names| names.threads.get_mut(&sample.tid))
+            && let Some(share) = Share::of(view.activity(), mode)
+        {
+            thread.shares.add(share, u64::from(count));
+        }
     }
 
     /// Names every frame of `sample`, for whom nothing is to be left out. The
@@ -173,23 +194,22 @@ impl Symbolizer {
         sample: &RawSampleRef<'_>,
         profile: &mut Profile,
     ) -> Option<NamedStack> {
-        let (thread, complete) = self.name(target, sample, profile)?;
+        let stack = self.name(target, sample, profile)?;
         let frames = self.frames.iter().map(|&id| profile.frame(id).clone());
         Some(NamedStack {
             frames: frames.collect(),
-            complete,
-            role: thread.role.role().map(Role::label),
+            complete: stack.complete,
+            role: stack.role.role().map(Role::label),
         })
     }
 
-    /// Names all frames of `sample` into `self.frames`. Tells whose they are,
-    /// and whether the thread's first one is among them.
+    /// Names all frames of `sample` into `self.frames`.
     fn name(
         &mut self,
         target: &Target,
         sample: &RawSampleRef<'_>,
         profile: &mut Profile,
-    ) -> Option<(KnownThread, bool)> {
+    ) -> Option<Named> {
         let names = self.processes.get_mut(&target.pid)?;
         let main_name = &names.main_name;
         let thread = names.threads.entry(sample.tid).or_insert_with(|| {
@@ -201,7 +221,11 @@ impl Symbolizer {
                 tid: sample.tid,
                 name,
             });
-            KnownThread { id, role }
+            KnownThread {
+                id,
+                role,
+                shares: Shares::default(),
+            }
         });
 
         self.frames.clear();
@@ -218,7 +242,7 @@ impl Symbolizer {
             native: &mut native,
             profile,
         };
-        names.stacks.name(&mut context, sample, &mut self.frames);
+        let mode = names.stacks.name(&mut context, sample, &mut self.frames);
 
         let is_js = |&id: &FrameId| profile.frame(id).kind == Kind::Js;
         if self.frames.iter().any(is_js) {
@@ -230,7 +254,12 @@ impl Symbolizer {
             .starts
             .reached(&mut self.native, target.pid, sample.frames, role);
         let complete = !sample.truncated && (sample.complete || reached);
-        Some((thread.clone(), complete))
+        Some(Named {
+            thread: thread.id,
+            role: thread.role.clone(),
+            complete,
+            mode,
+        })
     }
 
     /// The keys of the threads all of whose waits are left out, but for a CPU: of those
@@ -246,9 +275,26 @@ impl Symbolizer {
         of_each.sum()
     }
 
+    /// What the threads that run JavaScript were doing in all samples so far.
+    pub fn summary(&self) -> Summary {
+        let mut summary = self.summary;
+        for names in self.processes.values() {
+            names.sum_up(&mut summary);
+        }
+        summary
+    }
+
     /// Whether the kernel hides its functions' names from this user.
     pub fn kernel_names_are_hidden(&self) -> bool {
         self.kernel.are_hidden()
+    }
+}
+
+impl ProcessNames {
+    fn sum_up(&self, summary: &mut Summary) {
+        for thread in self.threads.values() {
+            summary.add(&thread.role, &thread.shares);
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! - A stack without native frames is its JavaScript. What V8 does itself on top
 //!   of that, its embedded builtins and bytecode handlers, is how JavaScript runs
-//!   and counts as the function's own. C and C++ on top are one pseudo frame that
-//!   says what they were for.
+//!   and counts as the function's own. C and C++ on top are a pseudo frame that
+//!   says what they were for, and one on top of that for which part of it, where
+//!   that is known. The builtins that are there for what no inline cache knows get
+//!   one as well.
 //! - So is a tick that hit the kernel: it counts for what the thread was doing in
 //!   user mode. (A page fault or an interrupt may hit JavaScript itself.)
-//! - A thread that never runs JavaScript is one pseudo frame with its role.
+//! - A thread that never runs JavaScript is one pseudo frame with its role, and one
+//!   on top of that for what it did, where that is known.
 //! - With native frames, all of them are shown and no pseudo frame. What the C
 //!   library does before it calls a thread's first function has no name where the
 //!   library is stripped, and is left out then.
@@ -17,19 +20,21 @@ use std::sync::Arc;
 use nodetap_profile::{Frame, Kind};
 
 use crate::Options;
-use crate::activity::Activity;
 use crate::complete::is_c_library;
+use crate::doing::{self, Activity, Doing};
 use crate::roles::ThreadRole;
 
 /// What is shown of a stack.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// Indices of the frames shown, outermost first.
     outer: Vec<usize>,
-    /// What stands on top of those.
-    pseudo: Option<Arc<str>>,
+    /// What stands on top of those, outermost first.
+    pseudo: Vec<Arc<str>>,
     /// Indices of the kernel's frames shown, which stand on top of that.
     kernel: Vec<usize>,
+    /// What the frames on top of JavaScript were for.
+    activity: Activity,
 }
 
 impl View {
@@ -37,50 +42,67 @@ impl View {
     /// innermost first.
     pub fn of(options: Options, stack: &[&Frame], thread: &ThreadRole) -> Self {
         let is_kernel = |&index: &usize| stack[index].kind == Kind::Kernel;
-        let mut view = View::default();
+        let user: Vec<usize> = (0..stack.len()).filter(|index| !is_kernel(index)).collect();
+        let is_script = |index: &usize| matches!(stack[*index].kind, Kind::Js | Kind::Wasm);
+        let top = user.iter().position(is_script).unwrap_or(user.len());
+        let (top, has_script) = (&user[..top], top < user.len());
+        let outermost_first = || top.iter().rev().map(|&index| stack[index]);
+        let doing = Doing::of(outermost_first());
+        let pseudo_frames = || match thread.runs_javascript() || has_script {
+            true => doing.labels(),
+            false => {
+                let mut labels = vec![thread.label()];
+                labels.extend(doing::of_helper(thread, outermost_first()));
+                labels
+            }
+        };
+        let mut view = View {
+            outer: Vec::new(),
+            pseudo: Vec::new(),
+            kernel: Vec::new(),
+            activity: doing.activity,
+        };
         if options.kernel {
             view.kernel = (0..stack.len()).rev().filter(is_kernel).collect();
         }
-        let user: Vec<usize> = (0..stack.len()).filter(|index| !is_kernel(index)).collect();
         if options.native {
             view.outer = named_part(&user, stack).iter().rev().copied().collect();
             if view.outer.is_empty() && view.kernel.is_empty() {
-                view.pseudo = Some(pseudo(&[], stack, thread));
+                view.pseudo = pseudo_frames();
             }
             return view;
         }
-        let is_script = |index: &usize| matches!(stack[*index].kind, Kind::Js | Kind::Wasm);
         view.outer = user.iter().rev().copied().filter(is_script).collect();
-        let top = user.iter().position(is_script).unwrap_or(user.len());
-        let (top, is_idle) = (&user[..top], view.outer.is_empty());
         let beyond_script =
             |&index: &usize| matches!(stack[index].kind, Kind::Native | Kind::Pseudo);
-        if is_idle || top.iter().any(beyond_script) {
-            view.pseudo = Some(if is_idle {
-                pseudo(top, stack, thread)
-            } else {
-                activity(top, stack).label().into()
-            });
+        if !has_script || doing.activity != Activity::Program || top.iter().any(beyond_script) {
+            view.pseudo = pseudo_frames();
         }
         view
     }
 
-    /// The name of the pseudo frame to show, if any.
-    pub fn pseudo(&self) -> Option<&Arc<str>> {
-        self.pseudo.as_ref()
+    /// The names of the pseudo frames to show, outermost first.
+    pub fn pseudo(&self) -> &[Arc<str>] {
+        &self.pseudo
     }
 
     /// The pseudo frames to show of a thread that waits, outermost first: `wait` says for
     /// what. Where it does so in native code of no special purpose, it says enough.
-    pub fn with_wait(&self, wait: Arc<str>) -> impl Iterator<Item = Arc<str>> + use<> {
-        let program = Activity::Program.label();
-        let pseudo = self.pseudo.clone().filter(|pseudo| **pseudo != *program);
-        pseudo.into_iter().chain([wait])
+    pub fn with_wait(&self, wait: Arc<str>) -> Vec<Arc<str>> {
+        let mut pseudo = self.pseudo.clone();
+        pseudo.retain(|name| **name != *Activity::Program.label());
+        pseudo.push(wait);
+        pseudo
+    }
+
+    /// What stands on top of JavaScript was for, shown or not.
+    pub fn activity(&self) -> Activity {
+        self.activity
     }
 
     /// The frames shown, outermost first: `frames` are those of the stack,
-    /// `pseudo` what [`View::pseudo`] or [`View::with_wait`] asks for.
-    pub fn frames<T: Copy>(&self, frames: &[T], pseudo: impl IntoIterator<Item = T>) -> Vec<T> {
+    /// `pseudo` are the ones that [`View::pseudo`] or [`View::with_wait`] asks for.
+    pub fn frames<T: Copy>(&self, frames: &[T], pseudo: &[T]) -> Vec<T> {
         let of = |indices: &[usize]| -> Vec<T> {
             indices
                 .iter()
@@ -88,37 +110,9 @@ impl View {
                 .collect()
         };
         let mut shown = of(&self.outer);
-        shown.extend(pseudo);
+        shown.extend_from_slice(pseudo);
         shown.extend(of(&self.kernel));
         shown
-    }
-}
-
-/// What to call a stack without JavaScript.
-fn pseudo(native: &[usize], stack: &[&Frame], thread: &ThreadRole) -> Arc<str> {
-    if thread.runs_javascript() {
-        activity(native, stack).label().into()
-    } else {
-        thread.label()
-    }
-}
-
-/// What the native frames at `indices`, innermost first, were for.
-fn activity(indices: &[usize], stack: &[&Frame]) -> Activity {
-    let regexp = Activity::RegExp.label();
-    // Compiled regular expressions are a pseudo frame already. They and what they
-    // call are one activity, unless it is a garbage collection.
-    let compiled = indices
-        .iter()
-        .any(|&index| stack[index].kind == Kind::Pseudo && &*stack[index].function == regexp);
-    let native = indices
-        .iter()
-        .filter(|&&index| stack[index].kind == Kind::Native)
-        .map(|&index| &*stack[index].function);
-    match Activity::of(native) {
-        Activity::GarbageCollector => Activity::GarbageCollector,
-        _ if compiled => Activity::RegExp,
-        activity => activity,
     }
 }
 
@@ -176,7 +170,8 @@ mod tests {
         let frames: Vec<&Frame> = frames.iter().collect();
         let view = View::of(options, &frames, thread);
         let names: Vec<&str> = frames.iter().map(|frame| &*frame.function).collect();
-        view.frames(&names, view.pseudo().map(|name| &**name))
+        let pseudo: Vec<&str> = view.pseudo().iter().map(|name| &**name).collect();
+        view.frames(&names, &pseudo)
             .into_iter()
             .map(str::to_owned)
             .collect()
@@ -238,6 +233,12 @@ mod tests {
             shown(NATIVE, &stack, &thread),
             ["main", "f", "ArrayPrototypeMap"]
         );
+        // But not what they do for too many shapes of objects.
+        let stack = [(Builtin, "LoadIC_Megamorphic"), (Js, "f")];
+        assert_eq!(
+            shown(JS, &stack, &thread),
+            ["f", "(inline cache)", "(megamorphic)"]
+        );
         // C++ that calls back into V8, but not into JavaScript yet.
         let stack = [
             (Builtin, "JSEntry"),
@@ -259,12 +260,13 @@ mod tests {
         let collecting = [
             (Kernel, "do_madvise"),
             (Native, "madvise"),
+            (Native, "v8::internal::Heap::MarkCompact"),
             (Native, "v8::internal::Heap::CollectGarbage"),
             (Js, "f"),
         ];
         assert_eq!(
             shown(KERNEL, &collecting, &thread),
-            ["f", "(garbage collector)", "do_madvise"]
+            ["f", "(garbage collector)", "(mark-compact)", "do_madvise"]
         );
     }
 
@@ -315,7 +317,10 @@ mod tests {
         let mut worker = ThreadRole::new(false, "node", "node");
         assert_eq!(shown(JS, &stack, &worker), ["(native thread)"]);
         worker.learn("node::(anonymous namespace)::PlatformWorkerThread", "node");
-        assert_eq!(shown(JS, &stack, &worker), ["(v8 worker)"]);
+        assert_eq!(
+            shown(JS, &stack, &worker),
+            ["(v8 worker)", "(parallel scavenge)"]
+        );
         assert_eq!(
             shown(NATIVE, &stack, &worker),
             [
@@ -325,7 +330,7 @@ mod tests {
         );
         assert_eq!(
             shown(JS, &stack, &main_thread()),
-            ["(garbage collector)"],
+            ["(garbage collector)", "(scavenge)"],
             "a task of the main thread's"
         );
         assert_eq!(

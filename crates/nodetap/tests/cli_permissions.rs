@@ -154,14 +154,14 @@ fn the_best_sampler_that_may_be() {
         let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
         match missing {
             None => {
-                let [closing] = told[..] else {
+                let [closing, _summary] = told[..] else {
                     panic!("{capabilities}: {told:?}")
                 };
                 assert!(closing.contains(" at 999 Hz (ebpf): "), "{closing}");
                 assert!(doctor.contains("\nsampler: ebpf: "), "{doctor}");
             }
             Some(missing) => {
-                let [closing, hint] = told[..] else {
+                let [closing, _summary, hint] = told[..] else {
                     panic!("{capabilities}: {told:?}")
                 };
                 assert!(closing.contains(" at 99 Hz (ptrace): "), "{closing}");

@@ -62,6 +62,25 @@ fn stderr(output: &Output) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// Fails unless `line`, which comes after the closing line, tells what the main threads,
+/// so many, were doing.
+#[track_caller]
+fn assert_summary(line: &str, main_threads: usize) {
+    let threads = match main_threads {
+        1 => "main thread: ".to_owned(),
+        several => format!("{several} main threads: "),
+    };
+    let shares = line.strip_prefix(&threads).expect(line);
+    let percents = shares.split(", ").map(|share| {
+        let (percent, _) = share.split_once(" % ").expect(line);
+        percent.parse::<u32>().expect(line)
+    });
+    let percents: Vec<u32> = percents.collect();
+    assert!(percents.is_sorted_by(|a, b| a >= b), "{line}");
+    // All but what is less than half a percent of each.
+    assert!((90..=105).contains(&percents.iter().sum::<u32>()), "{line}");
+}
+
 /// Fails unless `line` is the closing line of a recording at the usual rate that lost
 /// nothing and truncated nothing. Returns how many samples it tells of.
 #[track_caller]
@@ -126,11 +145,12 @@ fn a_signal_ends_it_and_the_result_is_written() {
         assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
         assert_eq!(output.stdout, b"");
         let lines = stderr(&output);
-        let [closing] = &lines[..] else {
+        let [closing, summary] = &lines[..] else {
             panic!("{lines:?}");
         };
         let recording = read(&path);
         assert_eq!(recording.samples.len(), assert_closing_line(closing));
+        assert_summary(summary, 1);
         assert!(own_functions(&recording).contains("beforeEnd"));
     }
 }
@@ -144,12 +164,13 @@ fn a_signal_ends_the_one_liner_too() {
     let output = child.wait_with_output().expect("wait");
     assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
     let lines = stderr(&output);
-    let [announcement, closing] = &lines[..] else {
+    let [announcement, closing, summary] = &lines[..] else {
         panic!("{lines:?}");
     };
     let announced = format!("Sampling {pid} for 1000s, outputting text.");
     assert_eq!(*announcement, announced);
     let samples = assert_closing_line(closing);
+    assert_summary(summary, 1);
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let (_, text) = text.split_once("Total samples: ").expect("a total");
     let (total, tree) = text.split_once('\n').expect("a tree");
@@ -186,12 +207,13 @@ fn the_end_of_the_target_ends_it() {
     let output = child.wait_with_output().expect("wait");
     assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
     let lines = stderr(&output);
-    let [note, closing] = &lines[..] else {
+    let [note, closing, summary] = &lines[..] else {
         panic!("{lines:?}");
     };
     assert_eq!(*note, format!("note: process {pid} has ended"));
     let recording = read(&path);
     assert_eq!(recording.samples.len(), assert_closing_line(closing));
+    assert_summary(summary, 1);
     assert!(own_functions(&recording).contains("beforeEnd"));
     assert!(recording.duration() < Duration::from_secs(1000));
 }
@@ -213,13 +235,14 @@ fn of_two_targets_the_other_goes_on() {
     let output = child.wait_with_output().expect("wait");
     assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
     let lines = stderr(&output);
-    let [first_note, second_note, closing] = &lines[..] else {
+    let [first_note, second_note, closing, summary] = &lines[..] else {
         panic!("{lines:?}");
     };
     assert_eq!(*first_note, format!("note: process {one} has ended"));
     assert_eq!(*second_note, format!("note: process {two} has ended"));
     let recording: Recording = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(recording.samples.len(), assert_closing_line(closing));
+    assert_summary(summary, 2);
     let processes = recording.processes.iter();
     assert_eq!(processes.map(|it| it.pid).collect::<Vec<_>>(), pids);
     let last = |pid: u32| {
@@ -246,7 +269,7 @@ fn an_exec_of_the_target_ends_it() {
     let output = child.wait_with_output().expect("wait");
     assert_eq!(output.status.code(), Some(0), "{:?}", stderr(&output));
     let lines = stderr(&output);
-    let [note, closing] = &lines[..] else {
+    let [note, closing, summary] = &lines[..] else {
         panic!("{lines:?}");
     };
     assert_eq!(
@@ -255,6 +278,7 @@ fn an_exec_of_the_target_ends_it() {
     );
     let recording = read(&path);
     assert!(closing.starts_with(&format!("{} samples in ", recording.samples.len())));
+    assert_summary(summary, 1);
     let functions = own_functions(&recording);
     assert!(functions.contains("beforeEnd"), "{functions:?}");
     assert!(!functions.contains("afterExec"), "{functions:?}");

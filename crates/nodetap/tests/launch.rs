@@ -166,7 +166,7 @@ fn by_nobody_too() {
     assert_spinning(&output, &recording, "ptrace");
     assert_eq!(recording.rate_hz, 99);
     let told = stderr(&output);
-    let [.., closing, hint] = told[..] else {
+    let [.., closing, _summary, hint] = told[..] else {
         panic!("{told:?}");
     };
     assert!(closing.contains(" ms in all"), "{closing}");

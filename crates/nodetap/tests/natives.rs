@@ -75,18 +75,19 @@ fn native_frames_once(version: &str) {
         "{whole} of {all} stacks reach node::Start"
     );
 
-    // Without --native the same code is one pseudo frame.
+    // Without --native the same code is pseudo frames: what it was for, and more of that.
     let recording = record(&target, 2.0, &[]);
     assert_eq!(named(&recording, "native"), (0, 0));
     let is =
         |name: &'static str| move |frame: &Frame| frame.kind == "pseudo" && frame.function == name;
     assert_above(&recording, pid, "derive", is("(program)"));
     assert_above(&recording, pid, "match", is("(regexp)"));
+    assert_above(&recording, pid, "serialize", is("(JSON)"));
     for (stack, _) in recording.stacks_of(pid) {
-        let pseudo = stack.iter().filter(|frame| frame.kind == "pseudo").count();
-        assert!(pseudo <= 1, "{stack:#?}");
+        let first = stack.iter().position(|frame| frame.kind == "pseudo");
+        let pseudo = &stack[first.unwrap_or(stack.len())..];
         assert!(
-            pseudo == 0 || stack.last().is_some_and(|top| top.kind == "pseudo"),
+            pseudo.len() <= 3 && pseudo.iter().all(|frame| frame.kind == "pseudo"),
             "{stack:#?}"
         );
     }

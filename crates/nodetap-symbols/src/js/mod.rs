@@ -43,6 +43,8 @@ pub use top::Top;
 
 /// What V8 shows for a function that could not be identified.
 const UNKNOWN: &str = "(unknown)";
+/// What V8's code for regular expressions is called.
+pub(crate) const REGEXP: &str = "(regexp)";
 
 /// Names V8's frames of one process.
 pub struct JsNames {
@@ -296,7 +298,7 @@ impl JsNames {
                 Some(self.crankshaft(target, record, (&code, optimized), (offset, kind)))
             }
             Details::Other => match code.code.kind {
-                CodeKind::RegExp => Some(vec![Frame::new(Kind::Pseudo, "(regexp)")]),
+                CodeKind::RegExp => Some(vec![Frame::new(Kind::Pseudo, REGEXP)]),
                 CodeKind::Stub(name) => Some(vec![Frame::new(Kind::Builtin, name)]),
                 kind => tier(kind).map(|tier| vec![self.js_frame(&heap, record, None, tier)]),
             },

@@ -134,7 +134,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         .stop(&mut |sample| batch.push(sample.to_owned()))
         .map_err(failure_of_sampler)?;
     let seen_any = !targets.is_empty();
-    let profile = targets.finish(duration, totals.lost);
+    let (profile, summary) = targets.finish(duration, totals.lost);
     if !seen_any && let Some(failure) = family.why_nothing() {
         return Err(failure);
     }
@@ -154,6 +154,9 @@ pub fn record(settings: &Settings) -> Result<()> {
     if settings.wall
         && let Some(line) = wall::summary(&profile)
     {
+        terminal::line(line);
+    }
+    for line in summary.lines(settings.wall) {
         terminal::line(line);
     }
     if let Some(better) = better {

@@ -8,6 +8,7 @@ use nodetap_profile::{Format, Metadata, Process, Profile};
 use nodetap_sampler::image::Images;
 use nodetap_sampler::raw::RawSample;
 use nodetap_sampler::target::{Target, TargetError};
+use nodetap_symbols::summary::Summary;
 use nodetap_symbols::{Options, Symbolizer};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -256,15 +257,15 @@ impl Targets {
         }
     }
 
-    /// What was taken, after the sampling has stopped, `duration` after its start,
-    /// with so many samples lost.
-    pub fn finish(mut self, duration: Duration, lost: u64) -> Profile {
+    /// What was taken, and a summary of it, after the sampling has stopped, `duration`
+    /// after its start, with so many samples lost.
+    pub fn finish(mut self, duration: Duration, lost: u64) -> (Profile, Summary) {
         self.new_ends();
         self.name_batch();
         let metadata = &mut self.profile.metadata;
         metadata.duration = duration;
         metadata.lost += lost + self.dropped;
-        self.profile
+        (self.profile, self.symbolizer.summary())
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Recording {
     pub frames: Vec<Frame>,
     pub stacks: Vec<Vec<usize>>,
     pub samples: Vec<(u64, usize, usize)>,
+    /// What the thread of each sample was in, a letter each.
+    pub modes: Option<String>,
     /// What nodetap wrote to stderr.
     #[serde(skip)]
     pub notes: String,
