@@ -166,6 +166,15 @@ impl Sampler {
         }
     }
 
+    /// Stops this process, as Ctrl-Z does, at a moment when no thread of a target stands
+    /// still. It may return before that.
+    pub fn suspend(&mut self) {
+        match self {
+            Sampler::Ebpf(_) => ptrace::stop_ourselves(),
+            Sampler::Ptrace(sampler) => sampler.suspend(),
+        }
+    }
+
     /// Ends the sampling and hands what is left to `sink`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod arguments;
 mod commands;
 mod failure;
 mod interrupt;
+mod job_control;
 mod output;
 mod permissions;
 mod progress;

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 pub use error::Error;
 pub use nudge::nudge;
-pub use sampler::{Options, PtraceSampler, Totals};
+pub use sampler::{Options, PtraceSampler, Totals, stop_ourselves};
 pub use stops::Stops;
 
 use crate::launch::Launch;

@@ -70,6 +70,7 @@ pub struct PtraceSampler {
 enum Command {
     Add(Box<(Process, Threads)>),
     Remove(u32),
+    Suspend,
     Stop,
 }
 
@@ -128,6 +129,11 @@ impl PtraceSampler {
         let _ = self.commands.send(Command::Remove(pid));
     }
 
+    /// Stops this process as soon as no thread of a target stands still.
+    pub fn suspend(&mut self) {
+        let _ = self.commands.send(Command::Suspend);
+    }
+
     /// Waits for `timeout`, then hands every sample that is there to `sink`.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(RawSampleRef<'_>)) {
         thread::sleep(timeout);
@@ -167,6 +173,13 @@ fn prepare(target: &Target, max_depth: u32) -> Result<(Process, Threads), Error>
     let process = Process::of(target, max_depth).map_err(error)?;
     let threads = Threads::of(pid).map_err(error)?;
     Ok((process, threads))
+}
+
+/// Stops this process until it is sent SIGCONT.
+pub fn stop_ourselves() {
+    // To this thread and not just to any: before this returns it has been stopped.
+    // SAFETY: no memory of ours is touched.
+    unsafe { libc::raise(libc::SIGSTOP) };
 }
 
 /// Helps the thread that samples where it may wait for itself, as long as it is there;
@@ -244,11 +257,22 @@ impl Ticker {
             match self.orders.recv_timeout(wait) {
                 Ok(Command::Add(process)) => self.processes.push(*process),
                 Ok(Command::Remove(pid)) => self.processes.retain(|(it, _)| it.pid != pid),
+                Ok(Command::Suspend) => self.suspend(),
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return true,
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+    }
+
+    /// Stops this process when those that were asked to stop have been let go.
+    fn suspend(&mut self) {
+        let begun = Instant::now();
+        while !self.asked.is_empty() && begun.elapsed() < PATIENCE {
+            self.look_at_asked();
+            thread::sleep(LONGEST_PAUSE);
+        }
+        stop_ourselves();
     }
 
     fn tick(&mut self, now: Instant) {

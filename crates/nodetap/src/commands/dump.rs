@@ -15,6 +15,7 @@ use tracing::debug;
 
 use crate::arguments;
 use crate::failure::{Failure, Result, reason};
+use crate::job_control::HeldStops;
 use crate::permissions;
 use crate::terminal;
 
@@ -81,9 +82,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn dump(pid: u32) -> Result<Dump> {
     let target = Target::attach(pid).map_err(|error| permissions::failure_of_target(&error))?;
     let symbolizer = symbolizer(&target)?;
+    let held = HeldStops::hold()?;
     let Snapshot { threads, stopped } =
         ptrace::snapshot(&target).map_err(|error| permissions::failure_of_ptrace(&error))?;
     debug!(threads = threads.len(), ?stopped, "taken");
+    drop(held);
     // The threads run again; what their frames are called is looked up now.
     Ok(name(&target, symbolizer, threads, "ptrace"))
 }

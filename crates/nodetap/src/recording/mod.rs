@@ -21,6 +21,7 @@ use tracing::debug;
 use crate::arguments::{DEFAULT_RATE, DEFAULT_RATE_OF_PTRACE};
 use crate::failure::{Failure, Result, reason};
 use crate::interrupt::Interrupts;
+use crate::job_control::HeldStops;
 use crate::output::Output;
 use crate::permissions;
 use crate::permissions::observer::Observer;
@@ -114,6 +115,10 @@ pub fn record(settings: &Settings) -> Result<()> {
     if let Some(line) = &settings.announcement {
         terminal::line(line);
     }
+    let stops = match sampler {
+        Sampler::Ptrace(_) => Some(HeldStops::hold()?),
+        Sampler::Ebpf(_) => None,
+    };
     let mut progress = Progress::start(settings.duration);
     let ran = Run {
         settings,
@@ -121,6 +126,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         family: &mut family,
         interrupts: &mut interrupts,
         output: &output,
+        stops: stops.as_ref(),
     }
     .run(&mut sampler, &mut progress);
     progress.finish();
@@ -133,6 +139,7 @@ pub fn record(settings: &Settings) -> Result<()> {
     let totals = sampler
         .stop(&mut |sample| batch.push(sample.to_owned()))
         .map_err(failure_of_sampler)?;
+    drop(stops);
     let seen_any = !targets.is_empty();
     let (profile, summary) = targets.finish(duration, totals.lost);
     if !seen_any && let Some(failure) = family.why_nothing() {
@@ -234,6 +241,8 @@ struct Run<'a> {
     family: &'a mut Family,
     interrupts: &'a mut Interrupts,
     output: &'a Output,
+    /// Where nodetap may not stop at any time.
+    stops: Option<&'a HeldStops>,
 }
 
 impl Run<'_> {
@@ -255,6 +264,9 @@ impl Run<'_> {
             // Whoever was to get the result has gone: it would be for nobody.
             if self.output.is_abandoned() {
                 return Err(Failure::silent(0));
+            }
+            if self.stops.is_some_and(HeldStops::take) {
+                sampler.suspend();
             }
             let batch = self.targets.batch();
             sampler

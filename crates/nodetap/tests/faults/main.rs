@@ -31,6 +31,7 @@ fn main() -> std::process::ExitCode {
         add(name("the_target_is_killed"), ended::record, sampler);
         add(name("the_command_is_killed"), ended::launch, sampler);
         add(name("job_control"), storms::job_control, sampler);
+        add(name("ctrl_z"), storms::ctrl_z, sampler);
         add(name("storms"), storms::storms, sampler);
         add(name("execs"), storms::execs, sampler);
     }

@@ -94,6 +94,34 @@ pub fn job_control(node: &Node, sampler: &str) {
     }
 }
 
+/// nodetap is stopped and goes on: the target does not stand still meanwhile.
+pub fn ctrl_z(node: &Node, sampler: &str) {
+    let _alone = one_at_a_time();
+    let mut moments = Moments::of(node);
+    let place = Place::new(node);
+    let mut worker = place.worker();
+    let pid = worker.pid();
+    let mut nodetap = record(&place, sampler, &["-p", &pid.to_string()])
+        .spawn()
+        .expect("cannot run nodetap");
+    assert!(wait_until_sampling(&mut nodetap), "nodetap ended");
+    for _ in 0..moments.rounds() * 8 {
+        sleep(Duration::from_secs_f64(moments.chance() * 0.01));
+        send(nodetap.id(), libc::SIGTSTP);
+        let begun = Instant::now();
+        while state(nodetap.id()) != Some('T') {
+            assert!(begun.elapsed() < LIMIT, "nodetap is not stopped");
+        }
+        // Nobody would let it go.
+        assert_ne!(state(pid), Some('t'));
+        worker.assert_at_work();
+        send(nodetap.id(), libc::SIGCONT);
+    }
+    let recording = finish(&place, nodetap);
+    assert!(recording.samples_of(pid) > 0);
+    worker.assert_at_work();
+}
+
 /// Threads and processes come and go, by the thousand.
 pub fn storms(node: &Node, sampler: &str) {
     let _alone = one_at_a_time();
