@@ -10,7 +10,10 @@ const { startTarget } = require('./target');
 /** What requests a server gets: to warm it up, at a fixed rate, and as fast as it answers. */
 const WARM = { count: 3000 };
 const STEADY = { count: 3000, rate: 1500 };
-const FAST = { count: 6000 };
+const FAST = { count: 10000 };
+
+/** After starting, a profiler may still be reading what it will need. */
+const SETTLE_MS = 500;
 
 let runs = 0;
 
@@ -40,9 +43,10 @@ async function work({ ask, send }) {
  */
 async function measure(context, variant) {
   const target = await prepare(context, variant);
-  await target.ask('profile');
   const recorder = variant.attach?.({ binary: context.binary, pid: target.pid, file: target.file });
   await recorder?.ready;
+  await wait(SETTLE_MS);
+  await target.ask('profile');
 
   const before = recorder && { cpu: cpu(recorder.child.pid), at: Date.now() };
   const worked = await work(target);

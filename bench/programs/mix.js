@@ -26,6 +26,6 @@ module.exports = (modules, amount) => {
   };
   return {
     warm: () => times(Math.ceil(30 * amount)),
-    work: () => times(Math.ceil(250 * amount)),
+    work: () => times(Math.ceil(450 * amount)),
   };
 };
