@@ -233,6 +233,9 @@ impl Symbolizer {
             let frame = self.kernel.frame(pc, index > 0);
             self.frames.push(profile.intern_frame(frame));
         }
+        if sample.wait.is_some() {
+            waits::leave_out_switch(&mut self.frames, |id| &profile.frame(id).function);
+        }
         let mut native = ProcessCode {
             names: &mut self.native,
             pid: target.pid,

@@ -65,6 +65,21 @@ pub fn are_unwanted(thread: &ThreadRole) -> bool {
     is_known && !thread.runs_javascript()
 }
 
+/// Leaves out what the kernel does when it gives a CPU to another thread, our own
+/// program that sees it included: `frames` are the kernel's, innermost first.
+pub fn leave_out_switch<'a, T: Copy>(frames: &mut Vec<T>, function: impl Fn(T) -> &'a str) {
+    let switch = frames.iter().take(MOST_OF_SWITCH);
+    if let Some(index) = switch
+        .into_iter()
+        .position(|&frame| function(frame) == "__schedule")
+    {
+        frames.drain(..=index);
+    }
+}
+
+/// How many frames that takes, at most.
+const MOST_OF_SWITCH: usize = 8;
+
 /// Whether a libuv worker with this stack has something to do: it calls more than what
 /// waits for that (`worker` in deps/uv/src/threadpool.c).
 fn is_in_task(stack: &[&Frame]) -> bool {
@@ -137,6 +152,21 @@ mod tests {
             labelled(Cause::SystemCall(400), &[], &main).as_deref(),
             Some("(blocked in system call 400)")
         );
+    }
+
+    #[test]
+    fn the_switch_itself_is_left_out() {
+        let mut frames = vec![
+            "bpf_prog_1_nodetap_switch",
+            "bpf_trace_run4",
+            "__schedule",
+            "schedule",
+            "do_epoll_wait",
+        ];
+        leave_out_switch(&mut frames, |frame| frame);
+        assert_eq!(frames, ["schedule", "do_epoll_wait"]);
+        leave_out_switch(&mut frames, |frame| frame);
+        assert_eq!(frames, ["schedule", "do_epoll_wait"]);
     }
 
     #[test]

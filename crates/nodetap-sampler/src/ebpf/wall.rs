@@ -252,3 +252,155 @@ fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::{OFF_CPU, Registers, STACK_WORDS};
+    use super::*;
+
+    const TICK: u64 = 1000;
+    const NOT_WAITING: fn(u32, u64) -> bool = |_, _| false;
+
+    fn header(time_ns: u64, key: u32, system_call: i32) -> SampleHeader {
+        SampleHeader {
+            time_ns,
+            pid: 7,
+            tid: key,
+            flags: OFF_CPU,
+            frame_count: 0,
+            kernel_count: 0,
+            stack_count: 0,
+            wait_key: key,
+            system_call,
+            registers: Registers::default(),
+            code: [0; 32],
+            stack: [0; STACK_WORDS as usize],
+        }
+    }
+
+    fn begin(joined: &mut Joined, time_ns: u64, key: u32, system_call: i32) {
+        let sample = RawSample {
+            time_ns,
+            pid: 7,
+            tid: key,
+            ..RawSample::default()
+        };
+        joined.begin(&header(time_ns, key, system_call), sample.as_ref());
+    }
+
+    /// The ends of waits that are handed out: time, thread, cause and ticks.
+    #[derive(Default)]
+    struct Seen(Vec<(u64, u32, Cause, u32)>);
+
+    impl Seen {
+        fn end(&mut self, joined: &mut Joined, key: u32, since_ns: u64, time_ns: u64) {
+            let end = WaitEnd {
+                since_ns,
+                time_ns,
+                wait_key: key,
+                zero: 0,
+            };
+            joined.end(&end, &mut |sample| self.see(&sample));
+        }
+
+        fn flush(
+            &mut self,
+            joined: &mut Joined,
+            now_ns: u64,
+            patience_ns: u64,
+            goes_on: &dyn Fn(u32, u64) -> bool,
+        ) {
+            joined.flush(now_ns, patience_ns, goes_on, &mut |sample| {
+                self.see(&sample)
+            });
+        }
+
+        fn see(&mut self, sample: &RawSampleRef<'_>) {
+            let wait = sample.wait.expect("a wait");
+            assert_eq!(wait.key, sample.tid);
+            self.0
+                .push((sample.time_ns, sample.tid, wait.cause, wait.ticks));
+        }
+    }
+
+    #[test]
+    fn a_wait_counts_for_the_ticks_that_fall_into_it() {
+        let (mut joined, mut seen) = (Joined::new(TICK), Seen::default());
+        begin(&mut joined, 1500, 1, 0);
+        begin(&mut joined, 1700, 2, 202);
+        seen.end(&mut joined, 1, 1500, 4100);
+        // One that ended before a tick has no end; the next one takes its place.
+        begin(&mut joined, 2100, 3, 0);
+        begin(&mut joined, 2900, 3, 7);
+        seen.end(&mut joined, 3, 2900, 3000);
+        seen.end(&mut joined, 2, 1700, 1900);
+        assert_eq!(
+            seen.0,
+            [
+                (2000, 1, Cause::SystemCall(0), 3),
+                (3000, 3, Cause::SystemCall(7), 1)
+            ]
+        );
+        assert_eq!(joined.lost, 0);
+    }
+
+    #[test]
+    fn an_end_without_its_begin_is_lost() {
+        let (mut joined, mut seen) = (Joined::new(TICK), Seen::default());
+        seen.end(&mut joined, 1, 1500, 4100);
+        begin(&mut joined, 5500, 1, 0);
+        seen.end(&mut joined, 1, 4500, 5100);
+        assert_eq!((joined.lost, seen.0.len()), (2, 0));
+        seen.end(&mut joined, 1, 5500, 6500);
+        assert_eq!(seen.0, [(6000, 1, Cause::SystemCall(0), 1)]);
+    }
+
+    #[test]
+    fn a_long_wait_comes_in_parts() {
+        let (mut joined, mut seen) = (Joined::new(TICK), Seen::default());
+        begin(&mut joined, 1500, 1, -1);
+        let goes_on = |key, since| (key, since) == (1, 1500);
+        seen.flush(&mut joined, 9900, 10_000, &goes_on);
+        assert_eq!(seen.0, [], "not long enough");
+        seen.flush(&mut joined, 12_000, 10_000, &goes_on);
+        seen.flush(&mut joined, 13_000, 10_000, &goes_on);
+        seen.end(&mut joined, 1, 1500, 14_999);
+        let fault = Cause::PageFault;
+        assert_eq!(seen.0, [(2000, 1, fault, 11), (13_000, 1, fault, 2)]);
+    }
+
+    #[test]
+    fn nothing_is_handed_out_of_what_may_have_ended() {
+        let (mut joined, mut seen) = (Joined::new(TICK), Seen::default());
+        begin(&mut joined, 1500, 1, 0);
+        begin(&mut joined, 1500, 2, 0);
+        seen.flush(&mut joined, 20_000, 10_000, &NOT_WAITING);
+        // Its end was on the way.
+        seen.end(&mut joined, 1, 1500, 2500);
+        seen.flush(&mut joined, 20_001, 10_000, &NOT_WAITING);
+        assert_eq!(seen.0, [(2000, 1, Cause::SystemCall(0), 1)]);
+        assert!(joined.pending.is_empty());
+    }
+
+    #[test]
+    fn what_was_before_the_recording_does_not_count() {
+        let (mut joined, mut seen) = (Joined::new(TICK), Seen::default());
+        begin(&mut joined, 1500, 1, 0);
+        joined.not_before_ns = 5500;
+        seen.end(&mut joined, 1, 1500, 7500);
+        assert_eq!(seen.0, [(6000, 1, Cause::SystemCall(0), 2)]);
+    }
+
+    #[test]
+    fn a_call_that_is_begun_again_is_the_same() {
+        let (mut joined, mut seen) = (Joined::new(TICK), Seen::default());
+        begin(&mut joined, 500, 1, 202);
+        seen.end(&mut joined, 1, 500, 1500);
+        begin(&mut joined, 1600, 1, RESTART_SYSCALL);
+        seen.end(&mut joined, 1, 1600, 2500);
+        begin(&mut joined, 2600, 2, RESTART_SYSCALL);
+        seen.end(&mut joined, 2, 2600, 3500);
+        let causes: Vec<Cause> = seen.0.iter().map(|&(_, _, cause, _)| cause).collect();
+        assert_eq!(causes, [202, 202, 219].map(Cause::SystemCall));
+    }
+}

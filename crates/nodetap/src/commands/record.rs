@@ -16,7 +16,7 @@ use crate::recording::{self, SamplerChoice, Settings};
 /// Every thread of the processes, those born meanwhile included, is sampled at
 /// the same rate of the CPU time that it uses. The processes are neither stopped
 /// nor changed. (Who is not root gets another sampler, which stops a thread for a
-/// moment for each sample.) Ctrl-C ends a recording early; what was taken is written.
+/// moment for each sample; and with --wall threads that wait are, once.) Ctrl-C ends a recording early; what was taken is written.
 ///
 /// A command that is started here has nodetap's own input, output and terminal. It
 /// gets the signals that nodetap gets, and nodetap ends with its exit status.
