@@ -45,7 +45,7 @@ async function measure(context, variant) {
   const target = await prepare(context, variant);
   const recorder = variant.attach?.({ binary: context.binary, pid: target.pid, file: target.file });
   await recorder?.ready;
-  await wait(SETTLE_MS);
+  await wait(SETTLE_MS * Math.min(1, context.amount));
   await target.ask('profile');
 
   const before = recorder && { cpu: cpu(recorder.child.pid), at: Date.now() };

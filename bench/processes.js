@@ -63,7 +63,12 @@ function killAllBut(before) {
 }
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const lastLine = (text) => text.trim().split('\n').pop();
+
+/** What a program said in the end: its error, if it says that it is one. */
+function lastLine(text) {
+  const lines = text.trim().split('\n');
+  return lines.findLast((line) => /^\w*error:/i.test(line)) ?? lines.pop();
+}
 
 /** CPU seconds of the threads that a process has; undefined once it is gone. */
 function cpu(pid) {
