@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use nodetap_profile::{Frame, Kind};
 
+use crate::complete::is_c_library;
 use crate::js::REGEXP;
 use crate::roles::{Role, ThreadRole};
 use v8::Says;
@@ -234,7 +235,14 @@ impl Doing {
                             .then_some(Says::Is(Activity::InlineCache))
                     });
                     is_direct = false;
-                    says
+                    // A builtin told what it was for. What C++ it calls that has no name
+                    // may be anything, a garbage collection too.
+                    match says {
+                        None if doing.activity == Activity::InlineCache && is_nameless(frame) => {
+                            Some(Says::CallsOut)
+                        }
+                        says => says,
+                    }
                 }
                 Kind::Js | Kind::Wasm | Kind::Kernel => None,
             };
@@ -288,6 +296,11 @@ impl Doing {
         ];
         labels.into_iter().flatten().map(Arc::from).collect()
     }
+}
+
+/// Whether a native function has no symbol, outside of the C library.
+fn is_nameless(frame: &Frame) -> bool {
+    frame.function.starts_with('(') && !frame.file.as_deref().is_some_and(is_c_library)
 }
 
 /// What `frames`, those of a thread that runs no JavaScript, outermost first, were

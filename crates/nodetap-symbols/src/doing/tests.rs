@@ -176,6 +176,8 @@ fn property_accesses_count_where_javascript_makes_them() {
             "node::fs::FStat | i::Runtime::SetObjectProperty",
             "(program)",
         ),
+        // The binary is stripped.
+        ("b:KeyedLoadIC_Megamorphic | (node)", "(program)"),
         // An accessor of C++, and an error: not the cache's time.
         (
             "i::Runtime_LoadIC_Miss | i::LoadIC::Load | i::@HandleApiCallHelper<false> \
