@@ -54,6 +54,8 @@ pub struct Wait {
     pub ticks: u32,
     /// What the sampler knows the thread's waits by.
     pub key: u32,
+    /// When it began: of one that comes in parts, each has the same.
+    pub since_ns: u64,
 }
 
 /// Why a thread had no CPU.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 use std::{io, mem};
 
-use nodetap_profile::{Frame, FrameId, Kind, Mode, Profile, Sample, Thread, ThreadId};
+use nodetap_profile::{Frame, FrameId, Kind, Mode, Profile, Sample, StackId, Thread, ThreadId};
 use nodetap_sampler::raw::{RawSampleRef, Wait};
 use nodetap_sampler::target::Target;
 use rustc_hash::FxHashMap;
@@ -36,6 +36,8 @@ pub struct Symbolizer {
     frames: Vec<FrameId>,
     /// What waits that nobody wants to see are known by.
     unwanted: Vec<u32>,
+    /// By what the threads' waits are known by.
+    waits: FxHashMap<u32, KnownWait>,
     /// Of the processes that there are no more samples of.
     summary: Summary,
 }
@@ -49,6 +51,23 @@ pub struct NamedStack {
     pub complete: bool,
     /// What the thread is for, where that is known: `(v8 worker)`.
     pub role: Option<&'static str>,
+}
+
+/// What was made of a sample.
+#[derive(Clone, Copy)]
+struct Shown {
+    thread: ThreadId,
+    stack: StackId,
+    mode: Mode,
+    complete: bool,
+}
+
+/// The last wait of a thread. It may come in parts, of which the first was named while
+/// all was there that its stack names.
+struct KnownWait {
+    since_ns: u64,
+    /// `None` for one that is left out.
+    shown: Option<Shown>,
 }
 
 /// What is known of one process.
@@ -85,6 +104,7 @@ impl Symbolizer {
             processes: FxHashMap::default(),
             frames: Vec::new(),
             unwanted: Vec::new(),
+            waits: FxHashMap::default(),
             summary: Summary::default(),
         }
     }
@@ -133,7 +153,9 @@ impl Symbolizer {
     /// Reads the functions of `sample` that are not known yet. Those of a batch's
     /// last samples are there still, more likely than what its first ones saw.
     pub fn meet(&mut self, target: &Target, sample: &RawSampleRef<'_>) {
-        if let Some(names) = self.processes.get_mut(&target.pid) {
+        if self.known_wait(sample).is_none()
+            && let Some(names) = self.processes.get_mut(&target.pid)
+        {
             names.stacks.meet(target, sample);
         }
     }
@@ -147,43 +169,74 @@ impl Symbolizer {
         time: Duration,
         profile: &mut Profile,
     ) {
-        let Some(stack) = self.name(target, sample, profile) else {
+        let count = sample.wait.map_or(1, |wait| wait.ticks);
+        let shown = match self.known_wait(sample) {
+            Some(&KnownWait { shown, .. }) => shown,
+            None => self.show(target, sample, profile),
+        };
+        if let Some(Wait { key, since_ns, .. }) = sample.wait {
+            self.waits.insert(key, KnownWait { since_ns, shown });
+        }
+        let Some(shown) = shown else {
             return;
         };
-        let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
-        let view = View::of(self.options, &named, &stack.role);
-        let (pseudo, mode, count) = match sample.wait {
-            None => (view.pseudo().to_vec(), stack.mode, 1),
-            Some(Wait { cause, ticks, key }) => {
-                let Some(label) = waits::label(cause, &named, stack.complete, &stack.role) else {
-                    if waits::are_unwanted(&stack.role) {
-                        self.unwanted.push(key);
-                    }
-                    return;
-                };
-                (view.with_wait(label), Mode::Waiting, ticks)
-            }
-        };
-        let mut intern = |name| profile.intern_frame(Frame::new(Kind::Pseudo, name));
-        let pseudo: Vec<FrameId> = pseudo.into_iter().map(&mut intern).collect();
-        let shown = profile.intern_stack(view.frames(&self.frames, &pseudo));
         let metadata = &mut profile.metadata;
         if sample.truncated {
             metadata.truncated += u64::from(count);
-        } else if !stack.complete {
+        } else if !shown.complete {
             metadata.incomplete += u64::from(count);
         }
         let time = time.as_micros() as u64;
         profile.add_sample(Sample {
             count,
-            ..Sample::new(time, stack.thread, shown, mode)
+            ..Sample::new(time, shown.thread, shown.stack, shown.mode)
         });
+    }
+
+    /// What was made of an earlier part of the wait that `sample` is a part of.
+    fn known_wait(&self, sample: &RawSampleRef<'_>) -> Option<&KnownWait> {
+        let wait = sample.wait?;
+        let known = self.waits.get(&wait.key)?;
+        (known.since_ns == wait.since_ns).then_some(known)
+    }
+
+    /// Names `sample` and keeps in `profile` what is shown of it; `None` where nothing is.
+    fn show(
+        &mut self,
+        target: &Target,
+        sample: &RawSampleRef<'_>,
+        profile: &mut Profile,
+    ) -> Option<Shown> {
+        let stack = self.name(target, sample, profile)?;
+        let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
+        let view = View::of(self.options, &named, &stack.role);
+        let (pseudo, mode) = match sample.wait {
+            None => (view.pseudo().to_vec(), stack.mode),
+            Some(Wait { cause, key, .. }) => {
+                let Some(label) = waits::label(cause, &named, stack.complete, &stack.role) else {
+                    if waits::are_unwanted(&stack.role) {
+                        self.unwanted.push(key);
+                    }
+                    return None;
+                };
+                (view.with_wait(label), Mode::Waiting)
+            }
+        };
+        let mut intern = |name| profile.intern_frame(Frame::new(Kind::Pseudo, name));
+        let pseudo: Vec<FrameId> = pseudo.into_iter().map(&mut intern).collect();
+        let shown = profile.intern_stack(view.frames(&self.frames, &pseudo));
         let names = self.processes.get_mut(&target.pid);
         if let Some(thread) = names.and_then(|names| names.threads.get_mut(&sample.tid))
             && let Some(share) = Share::of(view.activity(), mode)
         {
-            thread.shares.add(share, u64::from(count));
+            thread.shares.add(share, 1);
         }
+        Some(Shown {
+            thread: stack.thread,
+            stack: shown,
+            mode,
+            complete: stack.complete,
+        })
     }
 
     /// Names every frame of `sample`, for whom nothing is to be left out. The

@@ -25,7 +25,10 @@ pub(super) const PROGRAM_NAME: &str = "nodetap_switch";
 /// `restart_syscall`, by which the kernel goes on with a call that waited for a limited
 /// time when it was interrupted.
 const RESTART_SYSCALL: i32 = 219;
-/// How much of a wait is handed out at once, in nanoseconds.
+/// How long a wait has lasted when its first part is handed out, in nanoseconds: what its
+/// stack names is there then.
+const FIRST_NS: u64 = 5_000_000;
+/// How long the other parts are.
 const PART_NS: u64 = 100_000_000;
 
 /// What takes the waits of watched processes.
@@ -77,7 +80,7 @@ impl Wall {
         let now = monotonic_ns();
         let waits = &self.waits;
         let goes_on = |key, since| waits.get(&key, 0).is_ok_and(|it| it == since);
-        let patience = if is_over { 0 } else { PART_NS };
+        let patience = if is_over { [0; 2] } else { [FIRST_NS, PART_NS] };
         self.joined.flush(now, patience, &goes_on, sink);
     }
 
@@ -198,12 +201,16 @@ impl Joined {
     fn flush(
         &mut self,
         now_ns: u64,
-        patience_ns: u64,
+        [first_ns, part_ns]: [u64; 2],
         goes_on: &dyn Fn(u32, u64) -> bool,
         sink: &mut dyn FnMut(RawSampleRef<'_>),
     ) {
         let (tick_ns, not_before_ns) = (self.tick_ns, self.not_before_ns);
         self.pending.retain(|&key, pending| {
+            let patience_ns = match pending.rest_ns == pending.since_ns {
+                true => first_ns,
+                false => part_ns,
+            };
             if now_ns.saturating_sub(pending.rest_ns) < patience_ns {
                 return true;
             }
@@ -232,16 +239,17 @@ impl Pending {
         // As many as are due after its begin, up to its end.
         let before = self.rest_ns / tick_ns;
         let ticks = (until_ns / tick_ns).saturating_sub(before);
-        self.rest_ns = self.rest_ns.max(until_ns);
         if ticks == 0 {
             return;
         }
+        self.rest_ns = until_ns;
         let mut sample = self.sample.as_ref();
         sample.time_ns = (before + 1) * tick_ns;
         sample.wait = Some(Wait {
             cause: self.cause,
             ticks: u32::try_from(ticks).unwrap_or(u32::MAX),
             key,
+            since_ns: self.since_ns,
         });
         sink(sample);
     }
@@ -310,7 +318,7 @@ mod tests {
             patience_ns: u64,
             goes_on: &dyn Fn(u32, u64) -> bool,
         ) {
-            joined.flush(now_ns, patience_ns, goes_on, &mut |sample| {
+            joined.flush(now_ns, [patience_ns; 2], goes_on, &mut |sample| {
                 self.see(&sample)
             });
         }
