@@ -36,8 +36,8 @@ function start(command, args, options = {}) {
   child.ended = new Promise((resolve) => {
     child.once('error', (error) => {
       running.delete(child);
-      child.notes += error.message;
-      resolve(error.message);
+      child.notes += `error: ${error.message}`;
+      resolve(error.code);
     });
     child.once('close', (code, signal) => {
       running.delete(child);

@@ -1,9 +1,10 @@
 'use strict';
 // The profiled process: a program under bench/programs, spoken to by lines.
 
+const fs = require('fs');
 const path = require('path');
 const readline = require('readline');
-const { lastLine, start } = require('./processes');
+const { atExit, lastLine, start } = require('./processes');
 
 /**
  * Starts a program. So that processes differ as little as may be, V8 hashes and draws its
@@ -14,6 +15,7 @@ function startTarget({ node, flags = [], program, modules, amount, profiler, fil
   const words = [program, modules, String(amount), ...(profiler ? [profiler, file] : [])];
   const command = [node, '--hash-seed=1', '--random-seed=1', ...flags, script, ...words];
   const child = start('setarch', ['-R', ...command], { stdio: ['pipe', 'pipe', 'pipe'] });
+  atExit(() => fs.rmSync(`/tmp/perf-${child.pid}.map`, { force: true }));
   // It may have ended before all was said to it.
   child.stdin.on('error', () => {});
   const lines = readline.createInterface({ input: child.stdout })[Symbol.asyncIterator]();
