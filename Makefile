@@ -19,7 +19,7 @@ endif
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo build install test test-all accuracy lint bench bench-scale bench-walk bench-ptrace tools clean
+.PHONY: help demo build install test test-all accuracy lint bench bench-scale bench-walk bench-ptrace bench-wall tools clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -75,6 +75,10 @@ bench-walk: build ## what sampling costs: the walk in the kernel, nodetap's own 
 bench-ptrace: build ## what the ptrace sampler costs: how long threads are stopped, how much slower they are
 	@scripts/fetch-nodes.sh
 	@$(SUDO) "$$(command -v node)" scripts/bench-ptrace.js $(BINARY) $(NODETAP_CACHE)/nodes
+
+bench-wall: build ## what --wall costs: CPU time of the program for each wait
+	@scripts/fetch-nodes.sh
+	@$(SUDO) "$$(command -v node)" scripts/bench-wall.js $(BINARY) $(NODETAP_CACHE)/nodes
 
 tools:
 	@scripts/install-packages.sh
