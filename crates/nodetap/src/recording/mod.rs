@@ -79,6 +79,9 @@ pub enum SamplerChoice {
 
 /// Records, and writes the result.
 pub fn record(settings: &Settings) -> Result<()> {
+    if settings.wall && settings.sampler == SamplerChoice::Ptrace {
+        return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
+    }
     let begun = Instant::now();
     let mut targets = Targets::new(nodetap_symbols::Options {
         native: settings.native,
@@ -189,9 +192,6 @@ fn start_sampler(settings: &Settings, targets: &mut Targets) -> Result<(Sampler,
         let sampler = Sampler::ptrace(&of_ptrace, targets.iter());
         sampler.map_err(|error| failure_of_sampler(error.into()))
     };
-    if settings.wall && settings.sampler == SamplerChoice::Ptrace {
-        return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
-    }
     let task = match settings.command {
         Some(_) => Task::Start,
         None => Task::Attach,
