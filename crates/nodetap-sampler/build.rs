@@ -9,6 +9,7 @@ use std::process::{Command, exit};
 
 const SHARED: &str = "src/ebpf/shared.rs";
 const HELPERS: &str = "src/ebpf/helpers.h";
+const UNWIND: &str = "src/ebpf/unwind.h";
 const PROGRAM: &str = "src/ebpf/walk.bpf.c";
 const WALL: &str = "src/ebpf/wall.h";
 /// The first clang whose BPF code uses the instructions and the type
@@ -19,7 +20,7 @@ const OLDEST_CLANG: u32 = 12;
 const FRAMES: [u32; 2] = [512, 8192];
 
 fn main() {
-    for path in [SHARED, HELPERS, PROGRAM, WALL] {
+    for path in [SHARED, HELPERS, UNWIND, PROGRAM, WALL] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=CLANG");
@@ -45,6 +46,8 @@ fn write_header(header: &Path) {
         .include_item("SampleHeader")
         .include_item("FrameRecord")
         .include_item("WaitEnd")
+        .include_item("CodeMapping")
+        .include_item("UnwindRow")
         .generate();
     match bindings {
         Ok(bindings) => {

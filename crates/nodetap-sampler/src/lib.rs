@@ -23,3 +23,4 @@ pub mod sandbox;
 pub mod source;
 mod stripped;
 pub mod target;
+pub mod unwind;

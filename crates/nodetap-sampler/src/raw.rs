@@ -124,6 +124,15 @@ impl RawSampleRef<'_> {
 }
 
 impl Registers {
+    /// The register at this place of the record: 0 is `rip`.
+    pub fn word(&self, place: u32) -> Option<u64> {
+        let words = [
+            self.rip, self.rsp, self.rbp, self.rax, self.rbx, self.rcx, self.rdx, self.rsi,
+            self.rdi, self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15,
+        ];
+        words.get(place as usize).copied()
+    }
+
     /// The register that the machine gives the number `number`: rax, rcx, rdx,
     /// rbx, rsp, rbp, rsi, rdi, then r8 to r15.
     pub fn numbered(&self, number: u32) -> Option<u64> {

@@ -317,6 +317,7 @@ impl Target {
             max_depth,
             has_v8: 1,
             entry_caller: self.layout.frame.entry_caller.map_or(0, i32::unsigned_abs),
+            ..ProcessConfig::default()
         }
     }
 }

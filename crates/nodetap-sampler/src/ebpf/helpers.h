@@ -22,7 +22,15 @@ enum {
     MAP_HASH = 1,
     MAP_ARRAY = 2,
     MAP_PERCPU_ARRAY = 6,
+    MAP_HASH_OF_MAPS = 13,
     MAP_RINGBUF = 27,
+};
+
+/* Flags of maps: user space may map it; it may be replaced by one of another size
+ * where it is inside another map. */
+enum {
+    MAP_MMAPABLE = 1 << 10,
+    MAP_INNER = 1 << 12,
 };
 
 /* Flags of bpf_ringbuf_output and bpf_ringbuf_query. */

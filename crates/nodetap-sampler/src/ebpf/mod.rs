@@ -8,6 +8,7 @@
 //! Everything hangs on file descriptors of this process: when it ends, however
 //! it ends, the kernel unloads all of it.
 
+mod code;
 mod error;
 mod host;
 mod record;

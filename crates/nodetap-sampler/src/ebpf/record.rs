@@ -3,8 +3,8 @@
 use std::mem::size_of;
 
 use super::shared::{
-    FrameRecord, HAS_CODE, IN_KERNEL, NOT_ABOVE, NOT_CODE, SampleHeader, TRUNCATED, UNREADABLE,
-    WaitEnd,
+    ENDED, FrameRecord, HAS_CODE, IN_KERNEL, NOT_ABOVE, NOT_CODE, SampleHeader, TRUNCATED,
+    UNREADABLE, WaitEnd,
 };
 use crate::raw::RawSampleRef;
 
@@ -61,7 +61,7 @@ fn sample<'a>(header: &'a SampleHeader, rest: &'a [u8]) -> Option<RawSampleRef<'
         in_kernel: header.flags & IN_KERNEL != 0,
         truncated: header.flags & TRUNCATED != 0,
         broken: header.flags & (UNREADABLE | NOT_ABOVE | NOT_CODE) != 0,
-        complete: false,
+        complete: header.flags & ENDED != 0,
         wait: None,
         registers: &header.registers,
         code: (header.flags & HAS_CODE != 0).then_some(&header.code),

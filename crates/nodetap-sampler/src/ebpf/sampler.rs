@@ -3,18 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, HashOfMaps, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::perf_event::{
     PerfEvent, PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent,
 };
 use aya::util::{KernelVersion, nr_cpus, online_cpus};
 use aya::{Ebpf, EbpfLoader};
+use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::code::{KnownCode, Told};
 use super::error::Error;
 use super::host;
 use super::record::{self, Record};
-use super::shared::{MAX_FRAMES, OFF_CPU, ProcessConfig};
+use super::shared::{MAX_FRAMES, MET_NEW_CODE, OFF_CPU, ProcessConfig};
 use super::wall::Wall;
 use crate::raw::RawSampleRef;
 
@@ -97,6 +99,9 @@ pub struct EbpfSampler {
     links: Vec<PerfEventLink>,
     wall: Option<Wall>,
     processes: HashMap<MapData, u32, ProcessConfig>,
+    /// What is in there, but for what is told of code.
+    configs: FxHashMap<u32, ProcessConfig>,
+    code: KnownCode,
     /// The most frames that the loaded program has room for.
     room: u32,
     lost: PerCpuArray<MapData, u64>,
@@ -203,6 +208,11 @@ impl EbpfSampler {
             links: Vec::new(),
             wall: None,
             processes: HashMap::try_from(take_map(&mut ebpf, "processes")?)?,
+            configs: FxHashMap::default(),
+            code: KnownCode::new(
+                HashOfMaps::try_from(take_map(&mut ebpf, "tables")?)?,
+                HashOfMaps::try_from(take_map(&mut ebpf, "code")?)?,
+            ),
             room,
             lost: PerCpuArray::try_from(take_map(&mut ebpf, "lost")?)?,
             malformed: 0,
@@ -252,19 +262,33 @@ impl EbpfSampler {
                 config.shared_script, config.shared_literal_id
             )));
         }
+        self.configs.insert(pid, *config);
+        let told = self.code.add(pid)?;
+        self.tell(pid, told)
+    }
+
+    /// Tells the program what is known of a process.
+    fn tell(&mut self, pid: u32, told: Told) -> Result<(), Error> {
+        let Some(config) = self.configs.get(&pid) else {
+            return Ok(());
+        };
+        let config = ProcessConfig {
+            code_mappings: told.mappings,
+            code_generation: told.generation,
+            ..*config
+        };
         Ok(self.processes.insert(pid, config, 0)?)
     }
 
     /// Ends the sampling of a process; of one that is not sampled: nothing.
     pub fn remove_process(&mut self, pid: u32) -> Result<(), Error> {
+        self.configs.remove(&pid);
         match self.processes.remove(&pid) {
             Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(())
-            }
-            result => Ok(result?),
+                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
+            result => result?,
         }
+        self.code.remove(pid)
     }
 
     /// Waits until the ring buffer is a quarter full or `timeout` has passed,
@@ -293,6 +317,10 @@ impl EbpfSampler {
         if let Some(wall) = &mut self.wall {
             wall.flush(false, sink);
         }
+        for (pid, told) in self.code.refresh()? {
+            self.tell(pid, told)?;
+        }
+        self.code.tidy()?;
         Ok(samples)
     }
 
@@ -345,13 +373,18 @@ impl EbpfSampler {
         {
             bytes += item.len();
             match record::parse(&item) {
-                Some(Record::Sample(header, sample)) => match &mut self.wall {
-                    Some(wall) if header.flags & OFF_CPU != 0 => wall.begin(header, sample),
-                    _ => {
-                        samples += 1;
-                        sink(sample);
+                Some(Record::Sample(header, sample)) => {
+                    if header.flags & MET_NEW_CODE != 0 {
+                        self.code.met_new_code(sample.pid);
                     }
-                },
+                    match &mut self.wall {
+                        Some(wall) if header.flags & OFF_CPU != 0 => wall.begin(header, sample),
+                        _ => {
+                            samples += 1;
+                            sink(sample);
+                        }
+                    }
+                }
                 Some(Record::WaitEnd(end)) => {
                     if let Some(wall) = &mut self.wall {
                         wall.end(end, sink);

@@ -39,6 +39,87 @@ pub const IS_STOPPED: u32 = 1 << 18;
 /// Threads that can be without a CPU at once.
 pub const MAX_WAITS: u32 = 1 << 15;
 
+/// The walk reached code that says of itself that nobody has called it.
+pub const ENDED: u32 = 64;
+/// There was code that is in none of the mappings that are known.
+pub const MET_NEW_CODE: u32 = 128;
+
+/// A rule for unwinding, of 32 bits (`unwind/rule.rs`). Bits 0 to 3: how to get the
+/// canonical frame address. Nothing is known, so by frame pointers.
+pub const RULE_NOTHING: u32 = 0;
+/// There is no caller.
+pub const RULE_END: u32 = 1;
+/// The kernel's call of a signal handler.
+pub const RULE_SIGNAL: u32 = 2;
+/// A stub of a procedure linkage table; bits 13 up: from where it has pushed.
+pub const RULE_CFA_PLT: u32 = 3;
+/// `rsp` + bits 13 up (signed, in words, as all offsets are)
+pub const RULE_CFA_SP: u32 = 4;
+/// `rbp` + bits 13 up
+pub const RULE_CFA_FP: u32 = 5;
+/// The word at `rsp` + bits 13 to 24, + bits 25 up (not signed)
+pub const RULE_CFA_DEREF_SP: u32 = 6;
+/// The word at `rbp` + bits 13 to 24, + bits 25 up (not signed)
+pub const RULE_CFA_DEREF_FP: u32 = 7;
+/// Of [`Registers`] that at the place in bits 13 to 17, + bits 18 up
+pub const RULE_CFA_REGISTER: u32 = 8;
+/// Where the parameter begins.
+pub const RULE_PARAMETER_SHIFT: u32 = 13;
+/// Bits 4 to 6: where the caller's `rbp` is.
+pub const RULE_FP_SHIFT: u32 = 4;
+/// Still in `rbp`
+pub const RULE_FP_SAME: u32 = 0;
+/// At the canonical frame address less bits 7 to 12 (not signed)
+pub const RULE_FP_AT_CFA: u32 = 1;
+/// At `rbp` + bits 7 to 12
+pub const RULE_FP_AT_FP: u32 = 2;
+/// At `rsp` + bits 7 to 12
+pub const RULE_FP_AT_SP: u32 = 3;
+/// Nowhere.
+pub const RULE_FP_LOST: u32 = 4;
+/// Where the offset of `rbp` begins.
+pub const RULE_OFFSET_SHIFT: u32 = 7;
+/// Where a signal handler's caller finds `rbp`, `rsp` and `rip` in the `ucontext` that
+/// is at its `rsp`: `struct sigcontext` in arch/x86/include/uapi/asm/sigcontext.h.
+pub const SIGNAL_FP: u32 = 120;
+#[allow(missing_docs)]
+pub const SIGNAL_SP: u32 = 160;
+#[allow(missing_docs)]
+pub const SIGNAL_PC: u32 = 168;
+
+/// Files whose code can be unwound at once.
+pub const MAX_TABLES: u32 = 4096;
+/// Mappings of code that one process can have; more are not known.
+pub const MAX_MAPPINGS: u32 = 2000;
+
+/// From `start` on, up to the next row, `rule` holds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnwindRow {
+    /// An address of a file, less the lowest one of that file.
+    pub start: u32,
+    /// `RULE_…`
+    pub rule: u32,
+}
+
+/// Executable memory of a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeMapping {
+    /// Where it starts.
+    pub start: u64,
+    /// Where it ends (exclusive).
+    pub end: u64,
+    /// Where the lowest address of its file is.
+    pub base: u64,
+    /// The number of the file's table; 0: there is none.
+    pub table: u32,
+    /// How many rows that has.
+    pub rows: u32,
+    /// 0: it is of no file, so its code is V8's or another compiler's.
+    pub is_file: u64,
+}
+
 /// What the walker must know of one process: where V8 keeps what identifies a
 /// frame. Offsets are in bytes from the *untagged* start of the object.
 #[repr(C)]
@@ -95,6 +176,11 @@ pub struct ProcessConfig {
     /// Where C++ keeps no frame pointers: how far below its frame pointer V8's frame
     /// for calls from C++ has that of the frame that called C++; 0: C++ keeps them.
     pub entry_caller: u32,
+    /// How many mappings of its code are known.
+    pub code_mappings: u64,
+    /// Tells what is known of them from what was known before, of any process; 0:
+    /// nothing is known.
+    pub code_generation: u64,
 }
 
 /// The general registers of the thread, in user mode.

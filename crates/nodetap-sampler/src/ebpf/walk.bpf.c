@@ -11,6 +11,8 @@
 /* Remembered within one sample, while the thread stands still. */
 #define SEEN_FUNCTIONS 16
 #define SEEN_SCRIPTS 4
+/* Remembered from sample to sample. */
+#define SEEN_RULES 1024
 /* From SharedFunctionInfo.script, before Ignition from .code, where there is no
  * function_literal_id from .name_or_scope_info, to the last field that is read:
  * less than so many bytes (a power of two) in every V8. */
@@ -71,6 +73,41 @@ struct seen_script {
     uint64_t script_id;
 };
 
+/* How the caller of the code at `pc` is found, for a process's code as it was. */
+struct seen_rule {
+    uint64_t pc;
+    uint64_t generation;
+    uint64_t rule;
+};
+
+/* Where a walk is. It is kept in a map, of which the verifier does not try to know
+ * what is in it: else every path through one frame would be another one through the
+ * next. */
+struct state {
+    uint64_t pc;
+    uint64_t fp;
+    /* Known where native code is unwound. */
+    uint64_t sp;
+    /* What belongs to the frame lies above this: the stack pointer, then the
+     * callee's return address. */
+    uint64_t below;
+    /* What the frame that was unwound has for a frame pointer. */
+    uint64_t frame_fp;
+    /* What of the stack is in the scratch's window. */
+    uint64_t window_start;
+    uint64_t window_end;
+    /* Of the process's configuration what unwinding needs. */
+    uint64_t builtins_start;
+    uint64_t builtins_end;
+    uint64_t code_mappings;
+    uint64_t code_generation;
+    uint32_t count;
+    uint32_t flags;
+    /* How the caller is found; see unwind.h. */
+    uint32_t rule;
+    uint32_t unused;
+};
+
 struct scratch {
     /* The sample under construction, contiguous as it is sent: the kernel's
      * pcs follow the frames that there are, so `tail` is their room when there
@@ -81,10 +118,12 @@ struct scratch {
 
     /* Counts samples; tells this sample's entries of the caches from old ones. */
     uint64_t sample;
+    struct state now;
     struct seen_function functions[SEEN_FUNCTIONS];
     struct seen_script scripts[SEEN_SCRIPTS];
     uint8_t shared_bytes[SHARED_WINDOW + 8];
     uint64_t window[(WINDOW + FRAME_BYTES) / 8];
+    struct seen_rule rules[SEEN_RULES];
 };
 
 /* One entry a CPU. (Values of a real per-CPU array cannot be so large.) */
@@ -106,16 +145,8 @@ struct {
 struct walk {
     struct scratch *scratch;
     struct ProcessConfig *config;
-    uint64_t pc;
-    uint64_t fp;
-    /* What belongs to the frame lies above this: the stack pointer, then the
-     * callee's return address. */
-    uint64_t below;
-    /* What of the stack is in the scratch's window. */
-    uint64_t window_start;
-    uint64_t window_end;
-    uint32_t count;
-    uint32_t flags;
+    /* The scratch's key. */
+    uint32_t slot;
 };
 
 ALWAYS_INLINE int is_heap_object(uint64_t word)
@@ -266,12 +297,12 @@ ALWAYS_INLINE void identify(struct walk *walk, struct FrameRecord *frame)
 }
 
 /* Where the frame's words are: a pointer into the window; 0: not readable. */
-ALWAYS_INLINE uint64_t *frame_words(struct walk *walk, uint64_t fp)
+ALWAYS_INLINE uint64_t *frame_words(struct scratch *scratch, uint64_t fp)
 {
-    struct scratch *scratch = walk->scratch;
+    struct state *now = &scratch->now;
     uint64_t start = fp - FRAME_BELOW;
 
-    if (start < walk->window_start || start + FRAME_BYTES > walk->window_end) {
+    if (start < now->window_start || start + FRAME_BYTES > now->window_end) {
         /* Not past the page: the stack may end there. */
         uint64_t size = PAGE - (start & (PAGE - 1));
         if (size > WINDOW)
@@ -283,18 +314,18 @@ ALWAYS_INLINE uint64_t *frame_words(struct walk *walk, uint64_t fp)
         if (size > WINDOW || probe_read_user(scratch->window, size, start)) {
             /* What lies below the frame pointer may be in a page that the
              * thread has not touched yet. */
-            walk->window_end = 0;
+            now->window_end = 0;
             for (int i = 0; i < FRAME_BELOW / 8; i++)
                 scratch->window[i] = 0;
             if (probe_read_user(&scratch->window[FRAME_BELOW / 8], 16, fp))
                 return 0;
             return scratch->window;
         }
-        walk->window_start = start;
-        walk->window_end = start + size;
+        now->window_start = start;
+        now->window_end = start + size;
         return scratch->window;
     }
-    uint64_t at = start - walk->window_start;
+    uint64_t at = start - now->window_start;
     FORGET(at);
     at &= WINDOW - 8;
     return (uint64_t *)((uint8_t *)scratch->window + at);
@@ -310,6 +341,8 @@ ALWAYS_INLINE uint64_t *word_below(uint64_t *words, uint32_t below)
     return (uint64_t *)((uint8_t *)words + at);
 }
 
+#include "unwind.h"
+
 /* Whether it is V8's frame for calls from C++: it has its type twice, ENTRY or
  * ENTRY_CONSTRUCT (JSEntryStub in src/x64/code-stubs-x64.cc of 3.14), a Smi. */
 ALWAYS_INLINE int is_entry(const struct FrameRecord *frame)
@@ -323,11 +356,12 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
 {
     struct scratch *scratch = walk->scratch;
     struct ProcessConfig *config = walk->config;
-    uint32_t index = walk->count;
-    uint64_t fp = walk->fp;
+    struct state *now = &scratch->now;
+    uint32_t index = now->count;
+    uint64_t fp = now->fp;
 
     if (index >= config->max_depth || index >= FRAMES) {
-        walk->flags |= TRUNCATED;
+        now->flags |= TRUNCATED;
         return 1;
     }
     uint64_t slot = index;
@@ -335,8 +369,8 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
     slot &= FRAMES - 1;
     struct FrameRecord *frame = &scratch->frames[slot];
 
-    walk->count = index + 1;
-    frame->pc = walk->pc;
+    now->count = index + 1;
+    frame->pc = now->pc;
     frame->fp = fp;
     frame->context = 0;
     frame->function = 0;
@@ -347,18 +381,26 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
     frame->script_id = 0;
     frame->literal_id = 0;
 
+    uint32_t rule = now->rule;
+    if (rule != RULE_NOTHING && rule != RULE_FRAME_POINTER && rule != RULE_NOWHERE) {
+        int done = unwind(walk->slot);
+        if (done != BY_FRAME_POINTER) {
+            frame->fp = now->frame_fp;
+            return done != GO_ON;
+        }
+    }
     if (fp == 0)
         return 1;
-    if (fp <= walk->below) {
-        walk->flags |= NOT_ABOVE;
+    if (fp <= now->below) {
+        now->flags |= NOT_ABOVE;
         return 1;
     }
-    uint64_t *words = fp & 7 ? 0 : frame_words(walk, fp);
+    uint64_t *words = fp & 7 ? 0 : frame_words(scratch, fp);
     if (!words) {
-        walk->flags |= UNREADABLE;
+        now->flags |= UNREADABLE;
         return 1;
     }
-    uint64_t size = fp - walk->below;
+    uint64_t size = fp - now->below;
     if (config->has_v8 && size > config->frame_bytecode_offset) {
         frame->bytecode_offset = *word_below(words, config->frame_bytecode_offset);
         frame->bytecode_array = *word_below(words, config->frame_bytecode_array);
@@ -370,21 +412,32 @@ ALWAYS_INLINE long take_frame(struct walk *walk)
     /* The first frame is looked at wherever its pc is: in a frameless C++
      * function, its fp is that of the JavaScript frame that called it. */
     if (config->has_v8 && is_heap_object(frame->context) && is_heap_object(frame->function) &&
-        (index == 0 || !is_certainly_cpp(config, walk->pc)))
+        (index == 0 || !is_certainly_cpp(config, now->pc)))
         identify(walk, frame);
 
     if (words[7] == 0)
         return 1;
     if (words[7] < USER_START || words[7] >= USER_END) {
-        walk->flags |= NOT_CODE;
+        now->flags |= NOT_CODE;
         return 1;
     }
-    walk->pc = words[7];
-    walk->fp = words[6];
-    walk->below = fp + 8;
+    now->pc = words[7];
+    now->fp = words[6];
+    now->sp = fp + 16;
+    now->below = fp + 8;
     if (config->entry_caller && size > 16 && is_entry(frame) &&
-        probe_read_user(&walk->fp, sizeof(walk->fp), fp - config->entry_caller))
-        walk->fp = 0;
+        probe_read_user(&now->fp, sizeof(now->fp), fp - config->entry_caller))
+        now->fp = 0;
+    now->rule = find_rule(walk->slot, now->pc - 1);
+    if (now->rule == RULE_NOWHERE) {
+        now->flags |= MET_NEW_CODE;
+        /* V8's code may have been put there a moment ago, and has frame pointers. Of
+         * native code that has none, it was no return address. */
+        if (rule == RULE_NOTHING) {
+            now->flags |= NOT_CODE;
+            return 1;
+        }
+    }
     return 0;
 }
 
@@ -490,7 +543,17 @@ ALWAYS_INLINE uint64_t take_stack(void *context, struct scratch *scratch,
                                   uint32_t flags)
 {
     struct SampleHeader *header = &scratch->header;
-    struct walk walk = {.scratch = scratch, .config = config, .flags = flags};
+    struct walk walk = {.scratch = scratch, .config = config, .slot = get_smp_processor_id()};
+    struct state *now = &scratch->now;
+
+    now->count = 0;
+    now->flags = flags;
+    now->window_start = 0;
+    now->window_end = 0;
+    now->builtins_start = config->builtins_start;
+    now->builtins_end = config->builtins_end;
+    now->code_mappings = config->code_mappings;
+    now->code_generation = config->code_generation;
 
     scratch->sample++;
     header->time_ns = ktime_get_ns();
@@ -504,27 +567,31 @@ ALWAYS_INLINE uint64_t take_stack(void *context, struct scratch *scratch,
                             header->registers.rip < config->native_end) &&
         probe_read_user(header->code, sizeof(header->code),
                         header->registers.rip - CODE_BEFORE) == 0)
-        walk.flags |= HAS_CODE;
+        now->flags |= HAS_CODE;
 
     /* A thread that only works for the kernel (io_uring's) has no user registers. */
     if (header->registers.rip) {
-        walk.pc = header->registers.rip;
-        walk.fp = header->registers.rbp;
-        walk.below = header->registers.rsp - 1;
+        now->pc = header->registers.rip;
+        now->fp = header->registers.rbp;
+        now->sp = header->registers.rsp;
+        now->below = header->registers.rsp - 1;
+        now->rule = find_rule(walk.slot, now->pc);
+        if (now->rule == RULE_NOWHERE)
+            now->flags |= MET_NEW_CODE;
         if (has_loop)
             loop(FRAMES + 1, turn_of_loop, &walk, 0);
         else
             for_each_map_elem(&turns, turn_of_map, &walk, 0);
     }
-    header->flags = walk.flags;
-    header->frame_count = walk.count;
+    header->flags = now->flags;
+    header->frame_count = now->count;
 
-    uint64_t count = walk.count;
+    uint64_t count = now->count;
     FORGET(count);
     if (count > FRAMES)
         return 0;
     uint64_t size = sizeof(*header) + count * sizeof(struct FrameRecord);
-    if (want_kernel && (walk.flags & IN_KERNEL)) {
+    if (want_kernel && (now->flags & IN_KERNEL)) {
         uint64_t bytes = get_stack(context, (uint8_t *)scratch + size, sizeof(scratch->tail), 0);
         FORGET(bytes);
         if (bytes <= sizeof(scratch->tail)) {

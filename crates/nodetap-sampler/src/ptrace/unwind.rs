@@ -11,24 +11,12 @@ use std::sync::Arc;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
 use nodetap_v8::Memory;
-use object::elf::{PF_X, PT_LOAD};
-use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSection};
 use procfs::FromBufRead;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps};
 
 use crate::source::Source;
-
-/// A frame's registers, as far as walking goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
-    /// Where it executes.
-    pub pc: u64,
-    /// Its stack pointer.
-    pub sp: u64,
-    /// Its frame pointer.
-    pub fp: u64,
-}
+use crate::unwind::Cursor;
+use crate::unwind::file::{self, Backing, Elf};
 
 /// What is known of a frame's caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +107,7 @@ impl NativeUnwinder {
                     bytes.ok().map(|bytes| Arc::new(Backing::Copied(bytes)))
                 }
                 (Some(_), Some((before, file))) if before.file == code.file => Some(file.clone()),
-                (Some(_), _) => open(source, map).map(Arc::new),
+                (Some(_), _) => file::open(source, map).map(Arc::new),
             };
             let Some(file) = file else { continue };
             last = Some((code.clone(), file.clone()));
@@ -182,50 +170,17 @@ fn contains(ranges: &[Range<u64>], address: u64) -> bool {
     after > 0 && address < ranges[after - 1].end
 }
 
-/// The file that is mapped by `map`.
-fn open(source: &Source, map: &MemoryMap) -> Option<Backing> {
-    let MMapPath::Path(path) = &map.pathname else {
-        return None;
-    };
-    let file = source.open(map.address, path, map.inode)?;
-    // SAFETY: the map is private and only read. Should somebody truncate a
-    // running program's file meanwhile (the kernel forbids writing to it),
-    // reading it would fault, as it would in the program itself.
-    let bytes = unsafe { memmap2::Mmap::map(&file) }.ok()?;
-    Some(Backing::Mapped(bytes))
-}
-
-/// What `file` tells of the code in `map`; `None` where it tells nothing.
-fn module(file: &Arc<Backing>, map: &MemoryMap) -> Option<Module<Bytes>> {
-    let elf = ElfFile64::<Endianness>::parse(&***file).ok()?;
-    let endian = elf.endian();
-    let segments = elf.elf_header().program_headers(endian, &***file).ok()?;
-    let (start, end) = map.address;
-    let segment = segments.iter().find(|segment| {
-        let from = segment.p_offset(endian);
-        let to = from.saturating_add(segment.p_filesz(endian));
-        segment.p_type(endian) == PT_LOAD
-            && segment.p_flags(endian).0 & PF_X.0 != 0
-            // Mappings begin at a page.
-            && from < map.offset.saturating_add(end - start)
-            && map.offset < to
-    })?;
-    let linked = segment
-        .p_vaddr(endian)
-        .wrapping_add(map.offset)
-        .wrapping_sub(segment.p_offset(endian));
-    let bias = start.wrapping_sub(linked);
+/// What `backing` tells of the code in `map`; `None` where it tells nothing.
+fn module(backing: &Arc<Backing>, map: &MemoryMap) -> Option<Module<Bytes>> {
+    let elf = Elf::parse(&***backing).ok()?;
+    let bias = file::bias(&elf, backing, map)?;
     let section = |name: &str| {
-        let section = elf.section_by_name(name)?;
-        let (offset, size) = section.file_range()?;
-        let range = usize::try_from(offset).ok()?..usize::try_from(offset + size).ok()?;
-        file.get(range.clone())?;
-        let address = section.address();
+        let (range, addresses) = file::section(&elf, backing, name)?;
         let bytes = Bytes {
-            file: file.clone(),
+            file: backing.clone(),
             range,
         };
-        Some((bytes, address..address.saturating_add(size)))
+        Some((bytes, addresses))
     };
     let (eh_frame, eh_frame_svma) = section(".eh_frame")?;
     let (eh_frame_hdr, eh_frame_hdr_svma) = section(".eh_frame_hdr")?;
@@ -245,28 +200,11 @@ fn module(file: &Arc<Backing>, map: &MemoryMap) -> Option<Module<Bytes>> {
         text_segment_svma: None,
         text_segment: None,
     };
+    let (start, end) = map.address;
     Some(Module::new(String::new(), start..end, bias, sections))
 }
 
-/// A whole file.
-enum Backing {
-    Mapped(memmap2::Mmap),
-    /// The vDSO, which is in no file.
-    Copied(Vec<u8>),
-}
-
-impl Deref for Backing {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Backing::Mapped(map) => map,
-            Backing::Copied(bytes) => bytes,
-        }
-    }
-}
-
-/// A part of it.
+/// A part of a file.
 struct Bytes {
     file: Arc<Backing>,
     range: Range<usize>,

@@ -11,10 +11,11 @@ use rustc_hash::FxHashMap;
 use super::identity::{self, Guesses, Identity};
 use super::stack::StackCopy;
 use super::sys::State;
-use super::unwind::{Caller, Cursor, NativeUnwinder};
+use super::unwind::{Caller, NativeUnwinder};
 use crate::ebpf::ProcessConfig;
 use crate::ebpf::shared::STACK_WORDS;
 use crate::raw::{CODE_BEFORE, CODE_BYTES, FrameRecord, RawSample};
+use crate::unwind::Cursor;
 
 /// User addresses end here (`TASK_SIZE_MAX` with four-level page tables).
 const USER_END: u64 = 0x7fff_ffff_f000;

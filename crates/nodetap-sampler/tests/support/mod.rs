@@ -86,6 +86,13 @@ pub struct Program {
 impl Program {
     /// Compiles it, with frame pointers, to be loaded where it was linked to.
     pub fn compile(name: &str) -> Program {
+        // Not optimized: GCC leaves the frame pointer out of functions that
+        // can do without, whatever else it is told.
+        Program::compile_with(name, &["-O0", "-fno-omit-frame-pointer"])
+    }
+
+    /// The same with these options.
+    pub fn compile_with(name: &str, options: &[&str]) -> Program {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/programs")
             .join(format!("{name}.c"));
@@ -94,9 +101,8 @@ impl Program {
         let thread = std::thread::current().name().unwrap_or("main").to_owned();
         let path = directory.join(format!("{name}-{}", thread.replace("::", "-")));
         let status = Command::new("cc")
-            // Not optimized: GCC leaves the frame pointer out of functions that
-            // can do without, whatever else it is told.
-            .args(["-O0", "-fno-omit-frame-pointer", "-no-pie", "-pthread"])
+            .args(options)
+            .args(["-no-pie", "-pthread"])
             .arg("-o")
             .arg(&path)
             .arg(&source)

@@ -1,0 +1,433 @@
+//! What the program in the kernel knows of a process's code: where it is, and how
+//! to unwind it.
+//!
+//! The tables of files ([`Table`]) are made by a thread beside, which takes a tenth
+//! of a second for a Node.js binary; until they are there, walks go by frame
+//! pointers. Processes that run the same file share its table.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, HashOfMaps, IterableMap, MapData, MapError};
+use nodetap_v8::Memory;
+use procfs::FromBufRead;
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps};
+use rustc_hash::FxHashMap;
+use tracing::debug;
+
+use super::error::Error;
+use super::shared::{CodeMapping, MAX_MAPPINGS};
+use crate::source::Source;
+use crate::unwind::Table;
+use crate::unwind::file::{self, Backing, Elf};
+
+/// Flags of maps: they may be mapped, and replaced by others of another size where
+/// they are inside a map (`include/uapi/linux/bpf.h`).
+const MMAPABLE: u32 = 1 << 10;
+const INNER: u32 = 1 << 12;
+
+/// How long a process's mappings are believed at least. Doubles, where looking again
+/// has told nothing new.
+const PATIENCE: Duration = Duration::from_millis(50);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(6);
+
+// SAFETY: `repr(C)`, integers only, no padding.
+unsafe impl aya::Pod for CodeMapping {}
+
+/// A file, as the kernel numbers it, with its name; the vDSO has no number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct FileKey {
+    device: (i32, i32),
+    inode: u64,
+    path: PathBuf,
+}
+
+/// A file's table.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// It is being made.
+    Awaited,
+    /// The kernel has it under this number.
+    Loaded { number: u32, rows: u32 },
+    /// There is nothing in it.
+    Empty,
+}
+
+/// Executable memory of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Code {
+    start: u64,
+    end: u64,
+    /// The file that is there, and where its lowest address is.
+    file: Option<(FileKey, u64)>,
+}
+
+struct Process {
+    code: Vec<Code>,
+    /// Under which the kernel knows it; 0: it does not.
+    generation: u64,
+    looked: Instant,
+    patience: Duration,
+    /// Code was met that was not there when its mappings were read.
+    has_new_code: bool,
+}
+
+/// What is to be put into a process's configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// `ProcessConfig::code_mappings`
+    pub mappings: u64,
+    /// `ProcessConfig::code_generation`
+    pub generation: u64,
+}
+
+/// The code of all processes that are sampled.
+pub(super) struct KnownCode {
+    tables: HashOfMaps<MapData, u32, Array<MapData, u64>>,
+    /// By generation, so that what is told of a process changes all at once.
+    code: HashOfMaps<MapData, u64, Array<MapData, CodeMapping>>,
+    files: FxHashMap<FileKey, State>,
+    processes: FxHashMap<u32, Process>,
+    generation: u64,
+    /// Those that no process has any more, as soon as the kernel is told so.
+    outdated: Vec<u64>,
+    last_table: u32,
+    reader: Reader,
+}
+
+impl KnownCode {
+    /// Nothing yet. The maps are those of the program's `tables` and `code`.
+    pub fn new(
+        tables: HashOfMaps<MapData, u32, Array<MapData, u64>>,
+        code: HashOfMaps<MapData, u64, Array<MapData, CodeMapping>>,
+    ) -> KnownCode {
+        KnownCode {
+            tables,
+            code,
+            files: FxHashMap::default(),
+            processes: FxHashMap::default(),
+            generation: 0,
+            outdated: Vec::new(),
+            last_table: 0,
+            reader: Reader::start(),
+        }
+    }
+
+    /// Looks what a process executes, and tells the kernel as much as is known by now.
+    pub fn add(&mut self, pid: u32) -> Result<Told, Error> {
+        let code = self.look(pid);
+        let process = Process {
+            code,
+            generation: 0,
+            looked: Instant::now(),
+            patience: PATIENCE,
+            has_new_code: false,
+        };
+        if let Some(before) = self.processes.insert(pid, process) {
+            self.outdated.push(before.generation);
+        }
+        self.tell(pid)
+    }
+
+    /// Forgets a process, and what only it has run.
+    pub fn remove(&mut self, pid: u32) -> Result<(), Error> {
+        if let Some(process) = self.processes.remove(&pid) {
+            self.outdated.push(process.generation);
+            self.tidy()?;
+        }
+        Ok(())
+    }
+
+    /// Notes that there is code in this process that was not there before.
+    pub fn met_new_code(&mut self, pid: u32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.has_new_code = true;
+        }
+    }
+
+    /// Looks again where there is new code, takes in what tables have been made, and
+    /// returns the processes of which something else is to be told now.
+    pub fn refresh(&mut self) -> Result<Vec<(u32, Told)>, Error> {
+        let mut changed = Vec::new();
+        while let Some((key, table)) = self.reader.next() {
+            let state = self.load(&table)?;
+            // Whoever has run it may have ended.
+            let Some(awaited) = self.files.get_mut(&key) else {
+                continue;
+            };
+            *awaited = state;
+            let runs_it = |code: &Code| code.file.as_ref().is_some_and(|(file, _)| *file == key);
+            let pids = self.processes.iter();
+            changed.extend(
+                pids.filter(|(_, process)| process.code.iter().any(runs_it))
+                    .map(|(&pid, _)| pid),
+            );
+        }
+        let is_due = |process: &Process| {
+            process.has_new_code && process.looked.elapsed() >= process.patience
+        };
+        let due = self.processes.iter().filter(|(_, process)| is_due(process));
+        let due: Vec<u32> = due.map(|(&pid, _)| pid).collect();
+        for pid in due {
+            let code = self.look(pid);
+            let Some(process) = self.processes.get_mut(&pid) else {
+                continue;
+            };
+            process.has_new_code = false;
+            process.looked = Instant::now();
+            if process.code == code {
+                process.patience = (process.patience * 2).min(LONGEST_PATIENCE);
+            } else {
+                process.patience = PATIENCE;
+                process.code = code;
+                changed.push(pid);
+            }
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+            .into_iter()
+            .map(|pid| Ok((pid, self.tell(pid)?)))
+            .collect()
+    }
+
+    /// The executable memory of a process. Has tables made of files that are new.
+    fn look(&mut self, pid: u32) -> Vec<Code> {
+        let source = Source::Alive(pid);
+        let maps = source.mappings().map(|it| MemoryMaps::from_buf_read(&*it));
+        // A process that has ended executes nothing.
+        let Ok(Ok(maps)) = maps else {
+            return Vec::new();
+        };
+        let maps: Vec<MemoryMap> = maps.into_iter().collect();
+        let mut code = Vec::new();
+        let mut new: Vec<(FileKey, Backing)> = Vec::new();
+        for (index, map) in maps.iter().enumerate() {
+            if !map.perms.contains(MMPermissions::EXECUTE) {
+                continue;
+            }
+            let (start, end) = map.address;
+            let (path, is_vdso) = match &map.pathname {
+                MMapPath::Path(path) => (path.clone(), false),
+                MMapPath::Vdso => (PathBuf::new(), true),
+                MMapPath::Vsyscall => continue,
+                _ => {
+                    let (start, end) = neighbourhood(&maps, index);
+                    // Several of its pieces may be executable.
+                    if code.last().is_none_or(|last: &Code| last.end < end) {
+                        let file = None;
+                        code.push(Code { start, end, file });
+                    }
+                    continue;
+                }
+            };
+            let key = FileKey {
+                device: map.dev,
+                inode: map.inode,
+                path,
+            };
+            let backing = match is_vdso {
+                true => vdso(pid, map),
+                false => file::open(&source, map),
+            };
+            let base = backing.as_ref().and_then(|bytes| base(bytes, map));
+            if let (Some(backing), Some(_)) = (backing, base)
+                && !self.files.contains_key(&key)
+            {
+                self.files.insert(key.clone(), State::Awaited);
+                new.push((key.clone(), backing));
+            }
+            let file = Some((key, base.unwrap_or(0)));
+            code.push(Code { start, end, file });
+        }
+        // The C library is there at once then, and what it takes long to read comes last.
+        new.sort_by_key(|(_, backing)| backing.len());
+        for (key, backing) in new {
+            self.reader.read(key, backing);
+        }
+        code.truncate(MAX_MAPPINGS as usize);
+        code
+    }
+
+    /// Tells the kernel what is known of a process's code.
+    fn tell(&mut self, pid: u32) -> Result<Told, Error> {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Ok(Told::default());
+        };
+        self.outdated.push(process.generation);
+        process.generation = 0;
+        // There are no empty maps.
+        let Some(size) = u32::try_from(process.code.len()).ok().filter(|&it| it > 0) else {
+            return Ok(Told::default());
+        };
+        let mut map: Array<MapData, CodeMapping> = Array::create(size, INNER)?;
+        for (index, code) in (0..).zip(&process.code) {
+            let state = code.file.as_ref().and_then(|(key, _)| self.files.get(key));
+            let (table, rows) = match state {
+                Some(&State::Loaded { number, rows }) => (number, rows),
+                _ => (0, 0),
+            };
+            let mapping = CodeMapping {
+                start: code.start,
+                end: code.end,
+                base: code.file.as_ref().map_or(0, |&(_, base)| base),
+                table,
+                rows,
+                is_file: u64::from(code.file.is_some()),
+            };
+            map.set(index, mapping, 0)?;
+        }
+        self.generation += 1;
+        process.generation = self.generation;
+        self.code.insert(self.generation, &map, 0)?;
+        Ok(Told {
+            mappings: size.into(),
+            generation: self.generation,
+        })
+    }
+
+    fn load(&mut self, table: &Table) -> Result<State, Error> {
+        let Some(rows) = u32::try_from(table.rows.len()).ok().filter(|&it| it > 0) else {
+            return Ok(State::Empty);
+        };
+        let map: Array<MapData, u64> = Array::create(rows, INNER | MMAPABLE)?;
+        let fd = map.map().fd().as_fd().as_raw_fd();
+        // SAFETY: nobody else has this memory, which stays as long as it is mapped.
+        let mapped = unsafe {
+            memmap2::MmapOptions::new()
+                .len(table.rows.len() * 8)
+                .map_mut(fd)
+        };
+        let mut mapped = mapped.map_err(|source| Error::System {
+            call: "mmap".to_owned(),
+            source,
+        })?;
+        for (bytes, row) in mapped.chunks_exact_mut(8).zip(&table.rows) {
+            let (start, rule) = bytes.split_at_mut(4);
+            start.copy_from_slice(&row.start.to_ne_bytes());
+            rule.copy_from_slice(&row.rule.0.to_ne_bytes());
+        }
+        self.last_table += 1;
+        let number = self.last_table;
+        self.tables.insert(number, &map, 0)?;
+        Ok(State::Loaded { number, rows })
+    }
+
+    /// Lets go of what no process needs any more, after the kernel has been told so.
+    pub fn tidy(&mut self) -> Result<(), Error> {
+        if self.outdated.is_empty() {
+            return Ok(());
+        }
+        for generation in self.outdated.drain(..) {
+            absent_is_fine(self.code.remove(&generation))?;
+        }
+        let processes = &self.processes;
+        let is_run = |key: &FileKey| {
+            let mut code = processes.values().flat_map(|process| &process.code);
+            code.any(|code| code.file.as_ref().is_some_and(|(file, _)| file == key))
+        };
+        let gone: Vec<_> = self.files.extract_if(|key, _| !is_run(key)).collect();
+        for (_, state) in gone {
+            if let State::Loaded { number, .. } = state {
+                absent_is_fine(self.tables.remove(&number))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), Error> {
+    match result {
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Memory without a file, with the memory without a file around it: V8 keeps all its
+/// code in one range, of which it makes ever other parts executable.
+fn neighbourhood(maps: &[MemoryMap], index: usize) -> (u64, u64) {
+    let is_anonymous = |map: &MemoryMap| {
+        let special = matches!(
+            map.pathname,
+            MMapPath::Path(_) | MMapPath::Vdso | MMapPath::Vvar | MMapPath::Vsyscall
+        );
+        !special && !matches!(map.pathname, MMapPath::Heap | MMapPath::Stack)
+    };
+    let (mut start, mut end) = maps[index].address;
+    for map in maps[..index].iter().rev() {
+        if map.address.1 != start || !is_anonymous(map) {
+            break;
+        }
+        start = map.address.0;
+    }
+    for map in &maps[index + 1..] {
+        if map.address.0 != end || !is_anonymous(map) {
+            break;
+        }
+        end = map.address.1;
+    }
+    (start, end)
+}
+
+/// Where the lowest address of a file is in memory, by one of its mappings.
+fn base(bytes: &Backing, map: &MemoryMap) -> Option<u64> {
+    let elf = Elf::parse(bytes).ok()?;
+    let lowest = file::lowest_address(&elf, bytes)?;
+    Some(file::bias(&elf, bytes, map)?.wrapping_add(lowest))
+}
+
+fn vdso(pid: u32, map: &MemoryMap) -> Option<Backing> {
+    let memory = Source::Alive(pid).memory().ok()?;
+    let (start, end) = map.address;
+    let mut bytes = vec![0; (end - start) as usize];
+    memory.read(start, &mut bytes).ok()?;
+    Some(Backing::Copied(bytes))
+}
+
+/// A thread that makes tables.
+struct Reader {
+    /// None: there is no such thread.
+    files: Option<Sender<(FileKey, Backing)>>,
+    tables: Receiver<(FileKey, Table)>,
+}
+
+impl Reader {
+    fn start() -> Reader {
+        let (files, to_read) = channel::<(FileKey, Backing)>();
+        let (read, tables) = channel();
+        let work = move || {
+            while let Ok((key, bytes)) = to_read.recv() {
+                let begun = Instant::now();
+                let table = Table::of_file(&bytes);
+                drop(bytes);
+                debug!(path = %key.path.display(), rows = table.rows.len(), took = ?begun.elapsed(), "read for unwinding");
+                if read.send((key, table)).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("unwind-tables".to_owned());
+        Reader {
+            files: thread.spawn(work).is_ok().then_some(files),
+            tables,
+        }
+    }
+
+    fn read(&self, key: FileKey, bytes: Backing) {
+        if let Some(files) = &self.files {
+            // It ends only after this.
+            let _ = files.send((key, bytes));
+        }
+    }
+
+    fn next(&self) -> Option<(FileKey, Table)> {
+        self.tables.try_recv().ok()
+    }
+}
