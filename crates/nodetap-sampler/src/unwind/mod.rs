@@ -2,8 +2,8 @@
 //!
 //! Compilers write down for every instruction where the caller's registers are,
 //! for exceptions, in a file's `.eh_frame`: as programs, to be run from the start
-//! of each function. The eBPF walk can run no programs, so these are run before,
-//! once for a file ([`table`]), and what comes out is kept as rows of eight
+//! of each function (`program`). The eBPF walk can run no programs, so these are run
+//! before, once for a file ([`table`]), and what comes out is kept as rows of eight
 //! bytes: from this offset on, that rule ([`rule`]). `ebpf/unwind.h` finds rows
 //! and applies rules while a thread stands still.
 //!
@@ -11,6 +11,7 @@
 //! all of this to `framehop`, uses that as well.
 
 pub(crate) mod file;
+mod program;
 pub mod rule;
 pub mod table;
 

@@ -3,15 +3,14 @@
 use std::ops::Range;
 
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, EhFrame, EndianSlice,
-    FrameDescriptionEntry, LittleEndian, Operation, Register, RegisterRule, UnwindContext,
-    UnwindExpression, UnwindSection, UnwindTableRow, X86_64,
+    BaseAddresses, CallFrameInstruction, CieOrFde, EhFrame, EndianSlice, FrameDescriptionEntry,
+    LittleEndian, UnwindSection,
 };
 use rustc_hash::FxHashMap;
 
 use super::file::{self, Elf};
-use super::rule::{Cfa, Rule, SavedFp};
-use crate::ebpf::shared::{SIGNAL_FP, SIGNAL_PC, SIGNAL_SP};
+use super::program::State;
+use super::rule::Rule;
 
 /// From `start` on, up to the next row, `rule` holds. As it is in the kernel.
 #[repr(C)]
@@ -32,7 +31,7 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Fde<'a> = FrameDescriptionEntry<Slice<'a>>;
 
 impl Table {
@@ -101,26 +100,30 @@ struct Function {
 impl Functions {
     /// Reads all that the section has. What follows something damaged is left out.
     fn read(&mut self, section: &EhFrame<Slice<'_>>, bases: &BaseAddresses) {
-        let mut cies: FxHashMap<usize, CommonInformationEntry<Slice<'_>>> = FxHashMap::default();
-        let mut context = UnwindContext::new();
+        let mut cies = FxHashMap::default();
         let mut entries = section.entries(bases);
         while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(partial) = entry else {
                 continue;
             };
+            let mut initial = None;
             let fde = partial.parse(|section, bases, offset| {
-                if let Some(cie) = cies.get(&offset.0) {
-                    return Ok(cie.clone());
-                }
-                let cie = section.cie_from_offset(bases, offset)?;
-                cies.insert(offset.0, cie.clone());
-                Ok(cie)
+                let (cie, state) = match cies.get(&offset.0) {
+                    Some(known) => known,
+                    None => {
+                        let cie = section.cie_from_offset(bases, offset)?;
+                        let state = State::initial(&cie, section, bases);
+                        cies.entry(offset.0).or_insert((cie, state))
+                    }
+                };
+                initial = state.clone();
+                Ok(cie.clone())
             });
             // Functions that the linker has thrown out are at 0.
-            if let Ok(fde) = fde
+            if let (Ok(fde), Some(initial)) = (fde, initial)
                 && fde.initial_address() != 0
             {
-                self.add(&fde, section, bases, &mut context);
+                self.add(&fde, initial, section, bases);
             }
         }
     }
@@ -128,26 +131,52 @@ impl Functions {
     fn add(
         &mut self,
         fde: &Fde<'_>,
+        initial: State,
         section: &EhFrame<Slice<'_>>,
         bases: &BaseAddresses,
-        context: &mut UnwindContext<usize>,
     ) -> Option<()> {
         let offset = |address: u64| u32::try_from(address.checked_sub(self.base)?).ok();
         let start = offset(fde.initial_address())?;
         let last = offset(fde.end_address())?;
         let first = u32::try_from(self.rows.len()).ok()?;
-        let mut end = start;
-        let mut table = fde.rows(section, bases, context).ok()?;
+        let is_signal = fde.is_signal_trampoline();
+        let factor = fde.cie().code_alignment_factor();
+        let mut at = start;
+        let mut state = initial.clone();
+        let mut kept = Vec::new();
+        let mut instructions = fde.instructions(section, bases);
         // What is damaged ends the function.
-        while let Ok(Some(row)) = table.next_row() {
-            let row_end = offset(row.end_address())?.min(last);
-            if row_end <= end {
-                continue;
+        let end = loop {
+            let next = match instructions.next() {
+                Ok(Some(CallFrameInstruction::AdvanceLoc { delta })) => {
+                    let delta = u64::from(delta).checked_mul(factor)?;
+                    u64::from(at).checked_add(delta)
+                }
+                Ok(Some(CallFrameInstruction::SetLoc { address })) => {
+                    offset(address).map(u64::from)
+                }
+                Ok(Some(instruction)) => {
+                    match state.execute(&instruction, &initial, &mut kept, fde.cie()) {
+                        Some(()) => continue,
+                        None => break at,
+                    }
+                }
+                Ok(None) => None,
+                Err(_) => break at,
+            };
+            let next = next.unwrap_or(last.into()).min(last.into()) as u32;
+            if next < at {
+                break at;
             }
-            let rule = rule(row, section, fde.is_signal_trampoline());
-            self.rows.push(Row { start: end, rule });
-            end = row_end;
-        }
+            if next > at {
+                let rule = state.rule(section, is_signal);
+                self.rows.push(Row { start: at, rule });
+            }
+            at = next;
+            if at == last {
+                break at;
+            }
+        };
         let rows = first..u32::try_from(self.rows.len()).ok()?;
         self.functions.push(Function { start, end, rows });
         Some(())
@@ -179,171 +208,5 @@ impl Functions {
         }
         push(end, Rule::NOTHING);
         rows
-    }
-}
-
-/// What a row of a function's table says.
-fn rule(row: &UnwindTableRow<usize>, section: &EhFrame<Slice<'_>>, is_signal: bool) -> Rule {
-    let return_address = row.register(X86_64::RA);
-    if is_signal {
-        return match is_kernels_signal(row, section) {
-            true => Rule::SIGNAL,
-            false => Rule::NOTHING,
-        };
-    }
-    match return_address {
-        Some(RegisterRule::Undefined) => return Rule::END,
-        Some(RegisterRule::Offset(-8)) => {}
-        _ => return Rule::NOTHING,
-    }
-    let cfa = match row.cfa() {
-        CfaRule::RegisterAndOffset { register, offset } => match *register {
-            X86_64::RSP => Some(Cfa::Sp(*offset)),
-            X86_64::RBP => Some(Cfa::Fp(*offset)),
-            other => place(other).map(|place| Cfa::Register(place, *offset)),
-        },
-        CfaRule::Expression(expression) => match &operations(expression, section)[..] {
-            [
-                Operation::RegisterOffset {
-                    register, offset, ..
-                },
-                Operation::Deref { .. },
-                rest @ ..,
-            ] => {
-                let add = match rest {
-                    [] => Some(0),
-                    [Operation::PlusConstant { value }] => i64::try_from(*value).ok(),
-                    _ => None,
-                };
-                match *register {
-                    X86_64::RSP => add.map(|add| Cfa::DerefSp(*offset, add)),
-                    X86_64::RBP => add.map(|add| Cfa::DerefFp(*offset, add)),
-                    _ => None,
-                }
-            }
-            operations => plt(operations).map(Cfa::Plt),
-        },
-    };
-    let fp = match row.register(X86_64::RBP) {
-        None | Some(RegisterRule::SameValue) => Some(SavedFp::Same),
-        Some(RegisterRule::Undefined) => Some(SavedFp::Lost),
-        Some(RegisterRule::Offset(offset)) => offset.checked_neg().map(SavedFp::BelowCfa),
-        Some(RegisterRule::Expression(expression)) => register_offset(&expression, section)
-            .and_then(|(register, offset)| match register {
-                X86_64::RSP => Some(SavedFp::AtSp(offset)),
-                X86_64::RBP => Some(SavedFp::AtFp(offset)),
-                _ => None,
-            }),
-        Some(_) => None,
-    };
-    match (cfa, fp) {
-        (Some(cfa), Some(fp)) => Rule::new(cfa, fp),
-        _ => Rule::NOTHING,
-    }
-}
-
-/// Where a register is in [`Registers`](crate::raw::Registers), by DWARF's number.
-fn place(register: Register) -> Option<u32> {
-    match register {
-        X86_64::RSP => Some(1),
-        X86_64::RBP => Some(2),
-        X86_64::RAX => Some(3),
-        X86_64::RBX => Some(4),
-        X86_64::RCX => Some(5),
-        X86_64::RDX => Some(6),
-        X86_64::RSI => Some(7),
-        X86_64::RDI => Some(8),
-        Register(number @ 8..=15) => Some(u32::from(number) + 1),
-        _ => None,
-    }
-}
-
-/// Whether it says of the registers what is true where the kernel has called a signal
-/// handler: they are in the `ucontext` at the stack pointer.
-fn is_kernels_signal(row: &UnwindTableRow<usize>, section: &EhFrame<Slice<'_>>) -> bool {
-    let at = |offset: u32| Some((X86_64::RSP, i64::from(offset)));
-    let register = |register| match row.register(register) {
-        Some(RegisterRule::Expression(expression)) => register_offset(&expression, section),
-        _ => None,
-    };
-    let CfaRule::Expression(cfa) = row.cfa() else {
-        return false;
-    };
-    let cfa = match &operations(cfa, section)[..] {
-        [
-            Operation::RegisterOffset {
-                register, offset, ..
-            },
-            Operation::Deref { .. },
-        ] => Some((*register, *offset)),
-        _ => None,
-    };
-    cfa == at(SIGNAL_SP)
-        && register(X86_64::RA) == at(SIGNAL_PC)
-        && register(X86_64::RBP) == at(SIGNAL_FP)
-}
-
-/// How far into a stub its push is done, of what linkers say of all stubs:
-/// `rsp + 8 + ((rip & 15) >= N) * 8`.
-fn plt(operations: &[Operation<Slice<'_>>]) -> Option<u32> {
-    match operations {
-        [
-            Operation::RegisterOffset {
-                register: X86_64::RSP,
-                offset: 8,
-                ..
-            },
-            Operation::RegisterOffset {
-                register: X86_64::RA,
-                offset: 0,
-                ..
-            },
-            Operation::UnsignedConstant { value: 15 },
-            Operation::And,
-            Operation::UnsignedConstant { value: from },
-            Operation::Ge,
-            Operation::UnsignedConstant { value: 3 },
-            Operation::Shl,
-            Operation::Plus,
-        ] => u32::try_from(*from).ok(),
-        _ => None,
-    }
-}
-
-fn register_offset(
-    expression: &UnwindExpression<usize>,
-    section: &EhFrame<Slice<'_>>,
-) -> Option<(Register, i64)> {
-    match operations(expression, section)[..] {
-        [
-            Operation::RegisterOffset {
-                register, offset, ..
-            },
-        ] => Some((register, offset)),
-        _ => None,
-    }
-}
-
-/// The operations of an expression; none where it is damaged.
-fn operations<'a>(
-    expression: &UnwindExpression<usize>,
-    section: &EhFrame<Slice<'a>>,
-) -> Vec<Operation<Slice<'a>>> {
-    let mut operations = Vec::new();
-    let Ok(expression) = expression.get(section) else {
-        return operations;
-    };
-    let encoding = gimli::Encoding {
-        address_size: 8,
-        format: gimli::Format::Dwarf32,
-        version: 1,
-    };
-    let mut all = expression.operations(encoding);
-    loop {
-        match all.next() {
-            Ok(Some(operation)) => operations.push(operation),
-            Ok(None) => return operations,
-            Err(_) => return Vec::new(),
-        }
     }
 }
