@@ -5,6 +5,7 @@
 //! of a second for a Node.js binary; until they are there, walks go by frame
 //! pointers. Processes that run the same file share its table.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -39,7 +40,7 @@ unsafe impl aya::Pod for CodeMapping {}
 
 /// A file, as the kernel numbers it, with its name; the vDSO has no number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct FileKey {
+pub(super) struct FileKey {
     device: (i32, i32),
     inode: u64,
     path: PathBuf,
@@ -58,7 +59,7 @@ enum State {
 
 /// Executable memory of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Code {
+pub(super) struct Code {
     start: u64,
     end: u64,
     /// The file that is there, and where its lowest address is.
@@ -89,36 +90,41 @@ pub(super) struct KnownCode {
     tables: HashOfMaps<MapData, u32, Array<MapData, u64>>,
     /// By generation, so that what is told of a process changes all at once.
     code: HashOfMaps<MapData, u64, Array<MapData, CodeMapping>>,
-    files: FxHashMap<FileKey, State>,
+    files: Files,
     processes: FxHashMap<u32, Process>,
     generation: u64,
     /// Those that no process has any more, as soon as the kernel is told so.
     outdated: Vec<u64>,
     last_table: u32,
+}
+
+/// The files that processes execute.
+pub(super) struct Files {
+    known: FxHashMap<FileKey, State>,
     reader: Reader,
 }
 
 impl KnownCode {
-    /// Nothing yet. The maps are those of the program's `tables` and `code`.
+    /// No processes yet. The maps are those of the program's `tables` and `code`.
     pub fn new(
+        files: Files,
         tables: HashOfMaps<MapData, u32, Array<MapData, u64>>,
         code: HashOfMaps<MapData, u64, Array<MapData, CodeMapping>>,
     ) -> KnownCode {
         KnownCode {
             tables,
             code,
-            files: FxHashMap::default(),
+            files,
             processes: FxHashMap::default(),
             generation: 0,
             outdated: Vec::new(),
             last_table: 0,
-            reader: Reader::start(),
         }
     }
 
     /// Looks what a process executes, and tells the kernel as much as is known by now.
     pub fn add(&mut self, pid: u32) -> Result<Told, Error> {
-        let code = self.look(pid);
+        let code = self.files.look(pid);
         let process = Process {
             code,
             generation: 0,
@@ -130,6 +136,26 @@ impl KnownCode {
             self.outdated.push(before.generation);
         }
         self.tell(pid)
+    }
+
+    /// Waits until all tables that are being made are there, but no longer than this.
+    pub fn wait(&mut self, at_most: Duration) -> Result<(), Error> {
+        self.files.wait(at_most);
+        self.take_tables().map(|_| ())
+    }
+
+    /// Gives the kernel the tables that have been made. Returns whose they are.
+    fn take_tables(&mut self) -> Result<Vec<FileKey>, Error> {
+        let mut taken = Vec::new();
+        while let Some((key, table)) = self.files.reader.next() {
+            // Whoever has run it may have ended.
+            if self.files.known.contains_key(&key) {
+                let state = self.load(&table)?;
+                self.files.known.insert(key.clone(), state);
+                taken.push(key);
+            }
+        }
+        Ok(taken)
     }
 
     /// Forgets a process, and what only it has run.
@@ -151,28 +177,20 @@ impl KnownCode {
     /// Looks again where there is new code, takes in what tables have been made, and
     /// returns the processes of which something else is to be told now.
     pub fn refresh(&mut self) -> Result<Vec<(u32, Told)>, Error> {
-        let mut changed = Vec::new();
-        while let Some((key, table)) = self.reader.next() {
-            let state = self.load(&table)?;
-            // Whoever has run it may have ended.
-            let Some(awaited) = self.files.get_mut(&key) else {
-                continue;
-            };
-            *awaited = state;
-            let runs_it = |code: &Code| code.file.as_ref().is_some_and(|(file, _)| *file == key);
-            let pids = self.processes.iter();
-            changed.extend(
-                pids.filter(|(_, process)| process.code.iter().any(runs_it))
-                    .map(|(&pid, _)| pid),
-            );
-        }
+        let taken = self.take_tables()?;
+        let is_taken = |code: &Code| matches!(&code.file, Some((file, _)) if taken.contains(file));
+        let processes = self.processes.iter();
+        let mut changed: Vec<u32> = processes
+            .filter(|(_, process)| process.code.iter().any(is_taken))
+            .map(|(&pid, _)| pid)
+            .collect();
         let is_due = |process: &Process| {
             process.has_new_code && process.looked.elapsed() >= process.patience
         };
         let due = self.processes.iter().filter(|(_, process)| is_due(process));
         let due: Vec<u32> = due.map(|(&pid, _)| pid).collect();
         for pid in due {
-            let code = self.look(pid);
+            let code = self.files.look(pid);
             let Some(process) = self.processes.get_mut(&pid) else {
                 continue;
             };
@@ -194,64 +212,6 @@ impl KnownCode {
             .collect()
     }
 
-    /// The executable memory of a process. Has tables made of files that are new.
-    fn look(&mut self, pid: u32) -> Vec<Code> {
-        let source = Source::Alive(pid);
-        let maps = source.mappings().map(|it| MemoryMaps::from_buf_read(&*it));
-        // A process that has ended executes nothing.
-        let Ok(Ok(maps)) = maps else {
-            return Vec::new();
-        };
-        let maps: Vec<MemoryMap> = maps.into_iter().collect();
-        let mut code = Vec::new();
-        let mut new: Vec<(FileKey, Backing)> = Vec::new();
-        for (index, map) in maps.iter().enumerate() {
-            if !map.perms.contains(MMPermissions::EXECUTE) {
-                continue;
-            }
-            let (start, end) = map.address;
-            let (path, is_vdso) = match &map.pathname {
-                MMapPath::Path(path) => (path.clone(), false),
-                MMapPath::Vdso => (PathBuf::new(), true),
-                MMapPath::Vsyscall => continue,
-                _ => {
-                    let (start, end) = neighbourhood(&maps, index);
-                    // Several of its pieces may be executable.
-                    if code.last().is_none_or(|last: &Code| last.end < end) {
-                        let file = None;
-                        code.push(Code { start, end, file });
-                    }
-                    continue;
-                }
-            };
-            let key = FileKey {
-                device: map.dev,
-                inode: map.inode,
-                path,
-            };
-            let backing = match is_vdso {
-                true => vdso(pid, map),
-                false => file::open(&source, map),
-            };
-            let base = backing.as_ref().and_then(|bytes| base(bytes, map));
-            if let (Some(backing), Some(_)) = (backing, base)
-                && !self.files.contains_key(&key)
-            {
-                self.files.insert(key.clone(), State::Awaited);
-                new.push((key.clone(), backing));
-            }
-            let file = Some((key, base.unwrap_or(0)));
-            code.push(Code { start, end, file });
-        }
-        // The C library is there at once then, and what it takes long to read comes last.
-        new.sort_by_key(|(_, backing)| backing.len());
-        for (key, backing) in new {
-            self.reader.read(key, backing);
-        }
-        code.truncate(MAX_MAPPINGS as usize);
-        code
-    }
-
     /// Tells the kernel what is known of a process's code.
     fn tell(&mut self, pid: u32) -> Result<Told, Error> {
         let Some(process) = self.processes.get_mut(&pid) else {
@@ -265,7 +225,10 @@ impl KnownCode {
         };
         let mut map: Array<MapData, CodeMapping> = Array::create(size, INNER)?;
         for (index, code) in (0..).zip(&process.code) {
-            let state = code.file.as_ref().and_then(|(key, _)| self.files.get(key));
+            let state = code
+                .file
+                .as_ref()
+                .and_then(|(key, _)| self.files.known.get(key));
             let (table, rows) = match state {
                 Some(&State::Loaded { number, rows }) => (number, rows),
                 _ => (0, 0),
@@ -329,13 +292,88 @@ impl KnownCode {
             let mut code = processes.values().flat_map(|process| &process.code);
             code.any(|code| code.file.as_ref().is_some_and(|(file, _)| file == key))
         };
-        let gone: Vec<_> = self.files.extract_if(|key, _| !is_run(key)).collect();
+        let gone: Vec<_> = self.files.known.extract_if(|key, _| !is_run(key)).collect();
         for (_, state) in gone {
             if let State::Loaded { number, .. } = state {
                 absent_is_fine(self.tables.remove(&number))?;
             }
         }
         Ok(())
+    }
+}
+
+impl Files {
+    /// None yet.
+    pub fn new() -> Files {
+        Files {
+            known: FxHashMap::default(),
+            reader: Reader::start(),
+        }
+    }
+
+    /// The executable memory of a process. Has tables made of files that are new.
+    pub fn look(&mut self, pid: u32) -> Vec<Code> {
+        let source = Source::Alive(pid);
+        let maps = source.mappings().map(|it| MemoryMaps::from_buf_read(&*it));
+        // A process that has ended executes nothing.
+        let Ok(Ok(maps)) = maps else {
+            return Vec::new();
+        };
+        let maps: Vec<MemoryMap> = maps.into_iter().collect();
+        let mut code = Vec::new();
+        let mut new: Vec<(FileKey, Backing)> = Vec::new();
+        for (index, map) in maps.iter().enumerate() {
+            if !map.perms.contains(MMPermissions::EXECUTE) {
+                continue;
+            }
+            let (start, end) = map.address;
+            let (path, is_vdso) = match &map.pathname {
+                MMapPath::Path(path) => (path.clone(), false),
+                MMapPath::Vdso => (PathBuf::new(), true),
+                MMapPath::Vsyscall => continue,
+                _ => {
+                    let (start, end) = neighbourhood(&maps, index);
+                    // Several of its pieces may be executable.
+                    if code.last().is_none_or(|last: &Code| last.end < end) {
+                        let file = None;
+                        code.push(Code { start, end, file });
+                    }
+                    continue;
+                }
+            };
+            let key = FileKey {
+                device: map.dev,
+                inode: map.inode,
+                path,
+            };
+            let backing = match is_vdso {
+                true => vdso(pid, map),
+                false => file::open(&source, map),
+            };
+            let base = backing.as_ref().and_then(|bytes| base(bytes, map));
+            if let (Some(backing), Some(_)) = (backing, base)
+                && !self.known.contains_key(&key)
+            {
+                self.known.insert(key.clone(), State::Awaited);
+                new.push((key.clone(), backing));
+            }
+            let file = Some((key, base.unwrap_or(0)));
+            code.push(Code { start, end, file });
+        }
+        // The C library is there at once then, and what it takes long to read comes last.
+        new.sort_by_key(|(_, backing)| backing.len());
+        for (key, backing) in new {
+            self.reader.read(key, backing);
+        }
+        code.truncate(MAX_MAPPINGS as usize);
+        code
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        let end = Instant::now() + at_most;
+        let awaited = self.known.values();
+        let awaited = awaited.filter(|state| matches!(state, State::Awaited));
+        self.reader.wait(awaited.count(), end);
     }
 }
 
@@ -396,6 +434,8 @@ struct Reader {
     /// None: there is no such thread.
     files: Option<Sender<(FileKey, Backing)>>,
     tables: Receiver<(FileKey, Table)>,
+    /// Taken from there.
+    ready: VecDeque<(FileKey, Table)>,
 }
 
 impl Reader {
@@ -417,6 +457,7 @@ impl Reader {
         Reader {
             files: thread.spawn(work).is_ok().then_some(files),
             tables,
+            ready: VecDeque::new(),
         }
     }
 
@@ -427,7 +468,18 @@ impl Reader {
         }
     }
 
-    fn next(&self) -> Option<(FileKey, Table)> {
-        self.tables.try_recv().ok()
+    fn next(&mut self) -> Option<(FileKey, Table)> {
+        self.ready.extend(self.tables.try_iter());
+        self.ready.pop_front()
+    }
+
+    /// Waits until so many are there.
+    fn wait(&mut self, count: usize, end: Instant) {
+        while self.ready.len() < count
+            && let Some(left) = end.checked_duration_since(Instant::now())
+            && let Ok(table) = self.tables.recv_timeout(left)
+        {
+            self.ready.push_back(table);
+        }
     }
 }

@@ -12,7 +12,7 @@ use aya::{Ebpf, EbpfLoader};
 use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::code::{KnownCode, Told};
+use super::code::{Files, KnownCode, Told};
 use super::error::Error;
 use super::host;
 use super::record::{self, Record};
@@ -35,6 +35,9 @@ const LARGEST_RING: u32 = 1 << 30;
 /// Half a second of twenty thousand waits a second.
 const RING_FOR_WALL: u32 = 32 << 20;
 const NANOSECONDS: u64 = 1_000_000_000;
+
+/// How long the first sample may wait for what it takes to unwind native code.
+const LONGEST_WAIT_FOR_TABLES: Duration = Duration::from_millis(50);
 
 /// How to sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +135,7 @@ impl EbpfSampler {
             max_depth: SHALLOW_FRAMES,
             ring_bytes: SMALLEST_RING,
         };
-        let mut sampler = EbpfSampler::load(&options, SHALLOW_FRAMES)?;
+        let mut sampler = EbpfSampler::load(&options, SHALLOW_FRAMES, Files::new())?;
         let online = online_cpus().map_err(|(path, source)| Error::File { path, source })?;
         sampler.attach(1, online.get(..1).unwrap_or_default())
     }
@@ -151,7 +154,12 @@ impl EbpfSampler {
         }
         let depth = processes.iter().map(|(_, config)| config.max_depth).max();
         let depth = depth.unwrap_or(0).max(options.max_depth);
-        let mut sampler = EbpfSampler::load(options, depth)?;
+        let mut files = Files::new();
+        for (pid, _) in processes {
+            files.look(*pid);
+        }
+        let mut sampler = EbpfSampler::load(options, depth, files)?;
+        sampler.code.wait(LONGEST_WAIT_FOR_TABLES)?;
         for (pid, config) in processes {
             sampler.add_process(*pid, config)?;
         }
@@ -163,7 +171,8 @@ impl EbpfSampler {
         Ok(sampler)
     }
 
-    fn load(options: &Options, depth: u32) -> Result<Self, Error> {
+    /// `files`: those whose tables are being made already.
+    fn load(options: &Options, depth: u32, files: Files) -> Result<Self, Error> {
         let (object, room) = if depth <= SHALLOW_FRAMES {
             (SHALLOW, SHALLOW_FRAMES)
         } else {
@@ -210,6 +219,7 @@ impl EbpfSampler {
             processes: HashMap::try_from(take_map(&mut ebpf, "processes")?)?,
             configs: FxHashMap::default(),
             code: KnownCode::new(
+                files,
                 HashOfMaps::try_from(take_map(&mut ebpf, "tables")?)?,
                 HashOfMaps::try_from(take_map(&mut ebpf, "code")?)?,
             ),
