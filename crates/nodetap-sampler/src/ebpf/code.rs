@@ -20,10 +20,11 @@ use rustc_hash::FxHashMap;
 use tracing::debug;
 
 use super::error::Error;
-use super::shared::{CodeMapping, MAX_MAPPINGS};
+use super::shared::{CodeMapping, MAX_MAPPINGS, UnwindRow};
 use crate::source::Source;
 use crate::unwind::Table;
 use crate::unwind::file::{self, Backing, Elf};
+use crate::unwind::table::Row;
 
 /// Flags of maps: they may be mapped, and replaced by others of another size where
 /// they are inside a map (`include/uapi/linux/bpf.h`).
@@ -37,6 +38,8 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(6);
 
 // SAFETY: `repr(C)`, integers only, no padding.
 unsafe impl aya::Pod for CodeMapping {}
+// The kernel has rows as values of a map.
+const _: () = assert!(size_of::<Row>() == size_of::<UnwindRow>());
 
 /// A file, as the kernel numbers it, with its name; the vDSO has no number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -258,21 +261,17 @@ impl KnownCode {
         };
         let map: Array<MapData, u64> = Array::create(rows, INNER | MMAPABLE)?;
         let fd = map.map().fd().as_fd().as_raw_fd();
-        // SAFETY: nobody else has this memory, which stays as long as it is mapped.
-        let mapped = unsafe {
-            memmap2::MmapOptions::new()
-                .len(table.rows.len() * 8)
-                .map_mut(fd)
+        // SAFETY: rows are `repr(C)`, of integers, without padding.
+        let bytes: &[u8] = unsafe {
+            std::slice::from_raw_parts(table.rows.as_ptr().cast(), size_of_val(&*table.rows))
         };
+        // SAFETY: nobody else has this memory, which stays as long as it is mapped.
+        let mapped = unsafe { memmap2::MmapOptions::new().len(bytes.len()).map_mut(fd) };
         let mut mapped = mapped.map_err(|source| Error::System {
             call: "mmap".to_owned(),
             source,
         })?;
-        for (bytes, row) in mapped.chunks_exact_mut(8).zip(&table.rows) {
-            let (start, rule) = bytes.split_at_mut(4);
-            start.copy_from_slice(&row.start.to_ne_bytes());
-            rule.copy_from_slice(&row.rule.0.to_ne_bytes());
-        }
+        mapped.copy_from_slice(bytes);
         self.last_table += 1;
         let number = self.last_table;
         self.tables.insert(number, &map, 0)?;

@@ -1,9 +1,8 @@
 //! Walks the stack of a thread that stands still.
 //!
 //! What `ebpf/walk.bpf.c` does at a tick, by the same rules and into the same
-//! records; to change one is to change the other. Native code alone is walked
-//! in another way: what its files tell of it goes before frame pointers, which
-//! the kernel's walker has to do with.
+//! records; to change one is to change the other. Native code is unwound by what its
+//! files tell in both; here `framehop` does it, there `ebpf/unwind.h`.
 
 use nodetap_v8::{Memory, Tagged};
 use rustc_hash::FxHashMap;

@@ -15,6 +15,7 @@ use crate::ebpf::shared::{
 use crate::raw::Registers;
 
 /// A rule as it stands in a table's row; the bits are told by `ebpf/shared.rs`.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rule(pub u32);
 
