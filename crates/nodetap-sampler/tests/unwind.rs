@@ -197,7 +197,7 @@ const FRAMELESS: [(&str, &[&str]); 8] = [
 /// At least so many samples of `target`, from the first one on that shows that the tables
 /// are there, that of the C library too.
 fn complete_from_the_first(target: &Target, count: usize) -> Vec<RawSample> {
-    let in_library = |sample: &RawSample| sample.registers.rip > 0x7f00_0000_0000;
+    let in_library = |sample: &RawSample| sample.registers.rip > 0x7000_0000_0000;
     let mut sampler = EbpfSampler::start(&Options::with_rate(4999), &[(target.pid(), native(512))])
         .unwrap_or_else(|error| panic!("these tests need root and eBPF: {error}"));
     let mut samples: Vec<RawSample> = Vec::new();

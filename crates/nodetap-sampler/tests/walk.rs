@@ -51,7 +51,7 @@ fn every_tick_of_a_known_chain() {
         );
         // The caller of main, in the C library, is there too.
         let started = recording.samples.iter().filter(|sample| {
-            let in_library = |pc| program.function(pc).is_empty() && pc > 0x7f00_0000_0000;
+            let in_library = |pc| program.function(pc).is_empty() && pc > 0x7000_0000_0000;
             sample.frames.iter().any(|frame| in_library(frame.pc))
         });
         assert!(started.count() as f64 >= enough);
