@@ -16,8 +16,8 @@ const WALL: &str = "src/ebpf/wall.h";
 /// information (BTF) that the program needs.
 const OLDEST_CLANG: u32 = 12;
 /// The program is compiled twice: every CPU needs room for one sample, which
-/// for the deepest stacks is 660 KiB, and for usual ones a sixteenth of it.
-const FRAMES: [u32; 2] = [512, 8192];
+/// for the deepest stacks is 1.2 MiB, and for usual ones a thirtieth of it.
+const FRAMES: [u32; 2] = [512, 16384];
 
 fn main() {
     for path in [SHARED, HELPERS, UNWIND, PROGRAM, WALL] {

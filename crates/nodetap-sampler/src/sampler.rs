@@ -75,8 +75,7 @@ impl Sampler {
         let options = ebpf::Options {
             kernel: options.kernel,
             wall: options.wall,
-            max_depth: options.max_depth,
-            ..ebpf::Options::with_rate(options.rate_hz)
+            ..ebpf::Options::with_rate(options.rate_hz).with_depth(options.max_depth)
         };
         let mut sampler = ebpf::EbpfSampler::start(&options, &configs)?;
         if sampler.takes_waits() {

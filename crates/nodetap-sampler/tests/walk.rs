@@ -114,11 +114,11 @@ fn nothing_touched_below_the_stack_pointer() {
 fn deep_stacks_whole_and_deeper_ones_cut() {
     let program = Program::compile("chain");
     let _alone = one_at_a_time();
-    // Each sample is some 600 kB: few of them.
+    // Each sample is some 1.2 MB: few of them.
     let options = Options::with_rate(49);
     for (depth, asked, is_cut) in [
-        (6000, MAX_FRAMES, false),
-        (9000, MAX_FRAMES, true),
+        (12_000, MAX_FRAMES, false),
+        (17_000, MAX_FRAMES, true),
         (3000, 1000, true),
         (600, 512, true),
         (500, 512, false),

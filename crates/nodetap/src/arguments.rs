@@ -151,7 +151,7 @@ mod tests {
             assert_eq!(reason(rate(off)), "must be from 1 to 10000", "{off}");
         }
         assert_eq!(reason(rate("9.5")), "not a whole number");
-        assert_eq!(reason(max_depth("8193")), "must be from 1 to 8192");
+        assert_eq!(reason(max_depth("16385")), "must be from 1 to 16384");
     }
 
     #[test]

@@ -42,16 +42,30 @@ impl Watch {
         self.pid
     }
 
-    /// Whether it has come to its end, and to which.
-    pub fn end(&self) -> Option<End> {
-        let mut exited = [PollFd::new(&self.process, PollFlags::IN)];
+    /// Which of many are gone: one question to the kernel for all of them.
+    pub fn exited<'a>(watches: impl IntoIterator<Item = &'a Watch>) -> Vec<bool> {
+        let watched = |watch: &'a Watch| PollFd::new(&watch.process, PollFlags::IN);
+        let mut fds: Vec<PollFd<'_>> = watches.into_iter().map(watched).collect();
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        if poll(&mut exited, Some(&now)).is_ok_and(|ready| ready > 0) {
+        let any = poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0);
+        fds.iter()
+            .map(|fd| any && !fd.revents().is_empty())
+            .collect()
+    }
+
+    /// Whether it has come to its end, and to which.
+    pub fn end(&self) -> Option<End> {
+        if Watch::exited([self]) == [true] {
             return Some(End::Exited);
         }
+        self.end_of_program()
+    }
+
+    /// Whether the program that it ran when this was opened has come to its end.
+    pub fn end_of_program(&self) -> Option<End> {
         if is_alive(&self.memory) {
             return None;
         }

@@ -189,7 +189,7 @@ fn rate_and_depth_have_bounds() {
         nodetap(&["record", "-p", "1", "--max-depth", "8193"]),
         2,
         &[
-            "error: invalid value '8193' for '--max-depth <N>': must be from 1 to 8192",
+            "error: invalid value '16385' for '--max-depth <N>': must be from 1 to 16384",
             "hint: 512 frames are enough for most programs",
         ],
     );

@@ -8,7 +8,7 @@ use common::target::Target;
 use serde::Deserialize;
 
 /// How many times the fixture calls itself.
-const DEPTH: usize = 5000;
+const DEPTH: usize = 10_000;
 
 /// Where a fixture says that one of its functions waits.
 #[derive(Debug, Deserialize)]
@@ -30,11 +30,11 @@ fn recursion(node: &Node) {
     let _alone = common::one_at_a_time();
     let arguments = [DEPTH.to_string()];
     let arguments = arguments.each_ref().map(String::as_str);
-    let mut target = Target::start(&node.version, &[], "deep.js", &arguments);
+    let mut target = Target::start(&node.version, &["--stack-size=3900"], "deep.js", &arguments);
     let sites: [CallSite; 4] = serde_json::from_str(&target.line()).expect("call sites");
     let [innermost, bottom, again, start] = sites;
     // A walk of so many frames takes longer than a millisecond.
-    let recording = record(&target, 1.5, &["-r", "49", "--max-depth", "8192"]);
+    let recording = record(&target, 1.5, &["-r", "49", "--max-depth", "16384"]);
     assert_eq!(
         (recording.lost, recording.truncated, recording.incomplete),
         (0, 0, 0),
@@ -63,7 +63,7 @@ fn recursion(node: &Node) {
     );
 
     // As deep as it was asked for, and it says so.
-    let recording = record(&target, 0.5, &["-r", "49", "--max-depth", "4096"]);
+    let recording = record(&target, 0.5, &["-r", "49", "--max-depth", "8192"]);
     assert_eq!(recording.truncated, recording.samples_of(target.pid()));
 }
 

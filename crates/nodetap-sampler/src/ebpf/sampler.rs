@@ -26,11 +26,15 @@ pub const PROGRAM_NAME: &str = "nodetap_sample";
 /// The program with room for stacks of usual depth, and with room for the
 /// deepest; see `build.rs`.
 static SHALLOW: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-512.bpf.o"));
-static DEEP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-8192.bpf.o"));
+static DEEP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/walk-16384.bpf.o"));
 const SHALLOW_FRAMES: u32 = 512;
 
 /// The smallest ring buffer: several of the largest samples fit.
 const SMALLEST_RING: u32 = 1 << 20;
+/// The same with room for the deepest stacks: a sample has up to 1.2 MiB then.
+const SMALLEST_DEEP_RING: u32 = 1 << 22;
+/// What a program with deep stacks fills in half a second at 99 samples of each.
+const USUAL_DEEP_RING: u32 = 1 << 25;
 const LARGEST_RING: u32 = 1 << 30;
 /// Half a second of twenty thousand waits a second.
 const RING_FOR_WALL: u32 = 32 << 20;
@@ -78,13 +82,29 @@ impl Options {
         }
     }
 
-    fn ring_bytes(&self) -> u32 {
-        // A thread may lose its CPU many thousand times a second.
-        let bytes = match self.wall {
-            true => self.ring_bytes.max(RING_FOR_WALL),
-            false => self.ring_bytes,
+    /// The same, with room for stacks of `max_depth` frames.
+    pub fn with_depth(self, max_depth: u32) -> Self {
+        let least = match max_depth {
+            0..=SHALLOW_FRAMES => SMALLEST_RING,
+            _ => USUAL_DEEP_RING,
         };
-        bytes.clamp(SMALLEST_RING, LARGEST_RING).next_power_of_two()
+        Options {
+            max_depth,
+            ring_bytes: self.ring_bytes.max(least),
+            ..self
+        }
+    }
+
+    fn ring_bytes(&self, room: u32) -> u32 {
+        let smallest = match (self.wall, room) {
+            // A thread may lose its CPU many thousand times a second.
+            (true, _) => RING_FOR_WALL,
+            (false, 0..=SHALLOW_FRAMES) => SMALLEST_RING,
+            (false, _) => SMALLEST_DEEP_RING,
+        };
+        self.ring_bytes
+            .clamp(smallest, LARGEST_RING)
+            .next_power_of_two()
     }
 
     /// The time between two ticks.
@@ -182,7 +202,7 @@ impl EbpfSampler {
         // CPUs need not be numbered without gaps.
         let highest = online_cpus().map_or(0, |cpus| cpus.into_iter().max().unwrap_or(0));
         let cpus = highest.saturating_add(1).max(possible as u32);
-        let ring_bytes = options.ring_bytes();
+        let ring_bytes = options.ring_bytes(room);
         let want_kernel = u32::from(options.kernel);
         let wake_bytes = u64::from(ring_bytes / 4);
         let has_loop = u32::from(

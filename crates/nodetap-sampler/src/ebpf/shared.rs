@@ -4,7 +4,7 @@
 //! `walk.bpf.c`. So: `#[repr(C)]`, plain integers, no padding left implicit.
 
 /// The most frames that one sample can hold, whatever `--max-depth` says.
-pub const MAX_FRAMES: u32 = 8192;
+pub const MAX_FRAMES: u32 = 16384;
 /// The most kernel frames that one sample can hold.
 pub const MAX_KERNEL_FRAMES: u32 = 128;
 /// Words of the stack kept from the stack pointer upwards.

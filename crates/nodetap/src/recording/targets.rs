@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nodetap_profile::{Format, Metadata, Process, Profile};
 use nodetap_sampler::image::Images;
@@ -10,6 +10,7 @@ use nodetap_sampler::raw::RawSample;
 use nodetap_sampler::target::{Target, TargetError};
 use nodetap_symbols::summary::Summary;
 use nodetap_symbols::{Options, Symbolizer};
+use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::failure::{Failure, reason};
@@ -21,6 +22,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The same while the target's collector moves or frees what they name before
 /// it was read.
 const SHORTEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How often those without samples are asked whether they run another program.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a process cannot be recorded.
 #[derive(Debug)]
@@ -70,6 +74,8 @@ pub struct Targets {
     /// Samples that were thrown away because their process may have run
     /// another program by then.
     dropped: u64,
+    /// When all were asked last whether they run another program.
+    looked_at_all: Instant,
 }
 
 impl Targets {
@@ -84,6 +90,7 @@ impl Targets {
             batch: Vec::new(),
             patience: POLL_INTERVAL,
             dropped: 0,
+            looked_at_all: Instant::now(),
         }
     }
 
@@ -181,11 +188,28 @@ impl Targets {
     }
 
     /// The processes that have come to an end since the last look.
+    ///
+    /// Whether one runs another program is asked where it matters, of those that the
+    /// batch has samples of, and of all others from time to time.
     pub fn new_ends(&mut self) -> Vec<(u32, End)> {
+        let sampled: FxHashSet<u32> = self.batch.iter().map(|sample| sample.pid).collect();
+        let all = self.looked_at_all.elapsed() >= LOOK_INTERVAL;
+        if all {
+            self.looked_at_all = Instant::now();
+        }
+        let exited = Watch::exited(self.recorded.iter().map(|it| &it.watch));
         let mut ends = Vec::new();
-        for recorded in self.recorded.iter_mut().filter(|it| it.end.is_none()) {
-            recorded.end = recorded.watch.end();
-            ends.extend(recorded.end.map(|end| (recorded.target.pid, end)));
+        for (recorded, exited) in self.recorded.iter_mut().zip(exited) {
+            let pid = recorded.target.pid;
+            if recorded.end.is_some() {
+                continue;
+            }
+            recorded.end = match exited {
+                true => Some(End::Exited),
+                false if all || sampled.contains(&pid) => recorded.watch.end_of_program(),
+                false => None,
+            };
+            ends.extend(recorded.end.map(|end| (pid, end)));
         }
         ends
     }
@@ -201,23 +225,24 @@ impl Targets {
                 self.profile.add_process(process_of(target));
             }
         }
+        // Of one that has run several programs, the last one.
+        let of_pid: FxHashMap<u32, &Recorded> =
+            self.recorded.iter().map(|it| (it.target.pid, it)).collect();
         // Those that have ended too: what was known of their code is not known to have
         // held until then.
-        for recorded in &self.recorded {
+        let sampled: FxHashSet<u32> = self.batch.iter().map(|sample| sample.pid).collect();
+        for recorded in sampled.iter().filter_map(|pid| of_pid.get(pid)) {
             self.symbolizer.begin_batch(&recorded.target);
         }
         // The last first: what they saw is there still, most likely.
         for sample in self.batch.iter().rev() {
-            let of_it = |it: &&Recorded| it.target.pid == sample.pid;
-            if let Some(recorded) = self.recorded.iter().rev().find(of_it) {
+            if let Some(recorded) = of_pid.get(&sample.pid) {
                 self.symbolizer.meet(&recorded.target, &sample.as_ref());
             }
         }
         for sample in self.batch.drain(..) {
             let time = Duration::from_nanos(sample.time_ns);
-            // Of one that has run several programs, the last one's.
-            let of_it = |it: &&Recorded| it.target.pid == sample.pid;
-            match self.recorded.iter().rev().find(of_it) {
+            match of_pid.get(&sample.pid) {
                 Some(recorded) if recorded.end != Some(End::Execed) && time >= recorded.since => {
                     let time = time.saturating_sub(self.started);
                     let sample = sample.as_ref();
