@@ -16,6 +16,7 @@ pub mod ebpf;
 pub mod image;
 pub mod launch;
 pub mod memory;
+pub mod priority;
 pub mod ptrace;
 pub mod raw;
 pub mod sampler;

@@ -19,6 +19,7 @@ pub mod maps;
 mod module;
 pub mod native;
 mod plt;
+mod recent;
 pub mod roles;
 pub mod stack;
 pub mod summary;

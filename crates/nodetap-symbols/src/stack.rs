@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 
 use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
 use crate::js::{Entered, JsNames, PcKind, REGEXP, Top};
+use crate::recent::Recent;
 use crate::wasm::WasmNames;
 use place::Place;
 use returns::return_address;
@@ -35,7 +36,7 @@ pub struct StackNames {
     wasm: WasmNames,
     interpreter: Interpreter,
     builtin_code: FxHashMap<u64, Rc<[u8]>>,
-    cache: FxHashMap<PhysicalFrame, Named>,
+    cache: Recent<PhysicalFrame, Named>,
     /// Counts the batches of samples.
     epoch: u64,
 }
@@ -81,7 +82,7 @@ impl StackNames {
             wasm: WasmNames::default(),
             interpreter: Interpreter::default(),
             builtin_code: FxHashMap::default(),
-            cache: FxHashMap::default(),
+            cache: Recent::default(),
             epoch: 1,
         }
     }

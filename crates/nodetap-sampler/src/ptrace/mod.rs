@@ -15,7 +15,6 @@ mod error;
 mod identity;
 mod memory;
 mod nudge;
-mod priority;
 pub(crate) mod process;
 mod running;
 mod sampler;
@@ -115,7 +114,7 @@ pub fn probe() -> io::Result<()> {
 fn take(process: &mut Process) -> Result<Snapshot, Error> {
     let pid = process.pid;
     // All threads of the target wait for this one of ours, which ends soon.
-    priority::raise();
+    crate::priority::raise();
     let begun = Instant::now();
     let stopped = Stopped::stop(pid)?;
     let states = stopped.threads();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::asked::{Answer, AskedThread};
 use super::error::Error;
-use super::{PATIENCE, priority, stop};
+use super::{PATIENCE, stop};
 
 /// How long to wait for a thread that has no CPU to stop on: nobody stops for longer
 /// than a part of that.
@@ -43,7 +43,7 @@ pub fn nudge(pid: u32) -> Result<(), Error> {
 }
 
 fn nudge_threads(pid: u32) -> Result<(), Error> {
-    priority::raise();
+    crate::priority::raise();
     let begun = Instant::now();
     let mut asked = Vec::new();
     for tid in stop::thread_ids(pid)? {

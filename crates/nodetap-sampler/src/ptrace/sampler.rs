@@ -12,7 +12,6 @@ use rustix::thread::sched_getcpu;
 
 use super::asked::{Answer, AskedThread};
 use super::error::Error;
-use super::priority;
 use super::process::Process;
 use super::running::Threads;
 use super::stop;
@@ -212,7 +211,7 @@ struct Ticker {
 
 impl Ticker {
     fn run(mut self) -> Totals {
-        priority::raise();
+        crate::priority::raise();
         let mut next = Instant::now();
         let mut looked_for_code = next;
         loop {

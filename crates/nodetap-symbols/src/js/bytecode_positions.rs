@@ -9,6 +9,8 @@ use nodetap_v8::source_position::{self, Entry};
 use nodetap_v8::{Error, Heap, Tagged};
 use rustc_hash::FxHashMap;
 
+use crate::recent::Recent;
+
 use super::code_cache::Now;
 use super::functions::{FunctionInfo, FunctionKey};
 
@@ -20,7 +22,7 @@ const RETRY_EPOCHS: u64 = 1;
 pub struct BytecodePositions {
     /// How long bytecodes are, where that is known.
     sizes: Option<BytecodeSizes>,
-    tables: FxHashMap<(Tagged, FunctionKey), Table>,
+    tables: Recent<(Tagged, FunctionKey), Table>,
     /// What was read last of each function: of one that the collector has moved
     /// since the tick, the table is the same wherever its bytecode is.
     last: FxHashMap<ByAddress, Table>,
@@ -126,7 +128,7 @@ impl BytecodePositions {
             };
             self.tables.insert(place, table);
         }
-        let table = self.tables.get(&place)?;
+        let table = self.tables.peek(&place)?;
         if offset >= i64::from(table.length) {
             return None;
         }
@@ -141,7 +143,7 @@ impl BytecodePositions {
         key: FunctionKey,
         range: Range<u32>,
     ) -> Option<Vec<u32>> {
-        let entries = self.tables.get(&(array, key))?.entries.as_ref()?;
+        let entries = self.tables.peek(&(array, key))?.entries.as_ref()?;
         let first = source_position::lookup(entries, i64::from(range.start))?;
         let range = i64::from(range.start)..i64::from(range.end);
         let inside = entries
@@ -165,7 +167,7 @@ impl BytecodePositions {
     /// the function has only just been entered then.
     pub fn is_before_first(&self, array: Tagged, key: FunctionKey, offset: i64) -> bool {
         self.tables
-            .get(&(array, key))
+            .peek(&(array, key))
             .and_then(|table| table.entries.as_ref()?.first())
             .is_some_and(|first| offset < first.code_offset)
     }

@@ -7,7 +7,9 @@ use nodetap_sampler::raw::{CODE_BEFORE, CODE_BYTES};
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::{Code, CodeKind};
 use nodetap_v8::{Error, Heap, Tagged};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
+
+use crate::recent::Recent;
 
 use super::crankshaft::CrankshaftCode;
 use super::full_codegen::FullCode;
@@ -16,6 +18,12 @@ use super::optimized::OptimizedCode;
 
 /// For how many batches a pc without code is not searched again.
 const RETRY_EPOCHS: u64 = 20;
+
+/// Fewer pieces of code are all kept.
+const CODES: usize = 2048;
+/// For how many batches code is kept that no sample is in, where there is more: ten
+/// seconds of them.
+const OLD_EPOCHS: u64 = 500;
 
 /// How many bytes on either side of a pc are compared.
 const COMPARED: usize = 32;
@@ -145,8 +153,10 @@ pub struct CodeCache {
     checked: FxHashSet<u64>,
     checked_in: u64,
     /// Where no code was found, by pc, and until when that is believed.
-    misses: FxHashMap<u64, u64>,
+    misses: Recent<u64, u64>,
     generation: u32,
+    /// How many there may be before those are forgotten that were not used lately.
+    room: usize,
     map_hint: Option<Tagged>,
 }
 
@@ -261,8 +271,20 @@ impl CodeCache {
         if heap.code(code.object)? != code {
             return Err(Error::Unbelievable("other code by now"));
         }
+        self.forget_old(now);
         self.codes.insert(code.start, (cached.clone(), now.epoch));
         Ok(cached)
+    }
+
+    /// Makes room where code was made and left time and again.
+    fn forget_old(&mut self, now: Now) {
+        if self.codes.len() < self.room.max(CODES) {
+            return;
+        }
+        let used = |seen: u64| now.epoch.saturating_sub(seen) <= OLD_EPOCHS;
+        self.codes.retain(|_, &mut (_, seen)| used(seen));
+        // What is all in use is not looked through each time.
+        self.room = 2 * self.codes.len();
     }
 }
 

@@ -10,6 +10,8 @@ use nodetap_sampler::raw::FrameRecord;
 use nodetap_v8::{Error, FunctionId, Heap, LineColumn, Script, Tagged};
 use rustc_hash::FxHashMap;
 
+use crate::recent::Recent;
+
 use super::source_names::{can_be_called, can_be_first};
 
 /// A function as the walker saw it at the tick: addresses, which hold only
@@ -127,7 +129,7 @@ const BEFORE: u32 = 64;
 /// The functions and scripts read so far.
 #[derive(Default)]
 pub struct Functions {
-    functions: FxHashMap<FunctionKey, Rc<FunctionInfo>>,
+    functions: Recent<FunctionKey, Rc<FunctionInfo>>,
     /// The same by what identifies them, for each thread: what the collector has
     /// moved since the tick has been read before, mostly. Each isolate counts its
     /// scripts, and a thread runs one; `None` where it proves to run several.
@@ -136,7 +138,7 @@ pub struct Functions {
     thread: u32,
     late: bool,
     /// How often reading a function has failed.
-    failures: FxHashMap<FunctionKey, u32>,
+    failures: Recent<FunctionKey, u32>,
     scripts: FxHashMap<(Tagged, i32), Rc<ScriptInfo>>,
     /// How often a function was tried to be read and was not to be.
     missed: u64,
@@ -168,7 +170,8 @@ impl Functions {
             Err(error) => {
                 tracing::debug!(?key, %error, "function not read");
                 self.missed += u64::from(known.is_none());
-                *self.failures.entry(key).or_default() += 1;
+                let failures = self.failures.peek(&key).copied().unwrap_or(0);
+                self.failures.insert(key, failures + 1);
                 known
             }
         }
@@ -176,7 +179,7 @@ impl Functions {
 
     /// Whether the function of `key` has been read, or is one that was read before.
     pub fn is_known(&self, key: FunctionKey) -> bool {
-        self.functions.contains_key(&key)
+        self.functions.peek(&key).is_some()
             || matches!(self.by_id.get(&(self.thread, key.id)), Some(Some(_)))
     }
 
@@ -213,7 +216,7 @@ impl Functions {
 
     fn is_given_up(&self, key: FunctionKey) -> bool {
         self.failures
-            .get(&key)
+            .peek(&key)
             .is_some_and(|&failures| failures >= MAX_FAILURES)
     }
 
@@ -257,7 +260,7 @@ impl Functions {
     pub fn up_to_date(&self, heap: &Heap<'_>, record: &FrameRecord) -> FrameRecord {
         match FunctionKey::of_record(record) {
             Some(key)
-                if !self.late && !self.functions.contains_key(&key) && !self.is_given_up(key) =>
+                if !self.late && self.functions.peek(&key).is_none() && !self.is_given_up(key) =>
             {
                 // Most have not been moved.
                 if heap.function_id(key.shared) == Ok(Some(key.id)) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use nodetap_profile::{Format, Metadata, formats};
 use nodetap_sampler::ebpf;
+use nodetap_sampler::priority;
 use nodetap_sampler::ptrace::Stops;
 use nodetap_sampler::sampler::{self, Options, Sampler};
 use rustix::process::{Pid, Signal, kill_process};
@@ -83,6 +84,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
     }
     let begun = Instant::now();
+    priority::prefer();
     let mut targets = Targets::new(nodetap_symbols::Options {
         native: settings.native,
         kernel: settings.kernel,
