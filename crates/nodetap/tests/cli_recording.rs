@@ -301,7 +301,7 @@ fn a_reader_who_leaves_ends_it_quietly() {
 fn a_full_disk_is_an_error() {
     let target = Target::start(VERSION, &[], "lifecycle.js", &[]).wait_until_ready();
     let pid = target.pid().to_string();
-    let arguments = ["record", "-p", &pid, "-d", "0.2", "-o", "/dev/full"];
+    let arguments = ["record", "-p", &pid, "-d", "0.5", "-o", "/dev/full"];
     let output = nodetap(&arguments).output().expect("run");
     let error = "error: cannot write to '/dev/full': No space left on device";
     assert_eq!(stderr(&output), [error]);
@@ -311,7 +311,7 @@ fn a_full_disk_is_an_error() {
         .write(true)
         .open("/dev/full")
         .expect("/dev/full");
-    let mut command = nodetap(&["record", "-p", &pid, "-d", "0.2"]);
+    let mut command = nodetap(&["record", "-p", &pid, "-d", "0.5"]);
     let output = command.stdout(full).output().expect("run");
     let error = "error: cannot write to stdout: No space left on device";
     assert_eq!(stderr(&output), [error]);
