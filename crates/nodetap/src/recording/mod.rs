@@ -255,6 +255,8 @@ impl Run<'_> {
             max_depth,
             ..
         } = *self.settings;
+        // What they run next is recorded too.
+        let follows = self.settings.subprocesses || self.settings.command.is_some();
         self.family.look(self.targets, sampler, max_depth)?;
         while (self.targets.are_alive() || !self.family.is_over()) && !self.is_to_stop() {
             let elapsed = self.targets.elapsed();
@@ -274,7 +276,7 @@ impl Run<'_> {
             sampler
                 .poll(wait, &mut |sample| batch.push(sample.to_owned()))
                 .map_err(failure_of_sampler)?;
-            for (pid, end) in self.targets.new_ends() {
+            for (pid, end) in self.targets.new_ends(follows) {
                 sampler.remove_process(pid).map_err(failure_of_sampler)?;
                 // Of what was started here it is no news.
                 if self.settings.pids.contains(&pid) {

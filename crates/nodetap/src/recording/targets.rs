@@ -189,11 +189,12 @@ impl Targets {
 
     /// The processes that have come to an end since the last look.
     ///
-    /// Whether one runs another program is asked where it matters, of those that the
-    /// batch has samples of, and of all others from time to time.
-    pub fn new_ends(&mut self) -> Vec<(u32, End)> {
+    /// Whether one runs another program is asked of `all` of them if that is to be
+    /// attached to; else of those that the batch has samples of, which it may not name,
+    /// and of the others from time to time.
+    pub fn new_ends(&mut self, all: bool) -> Vec<(u32, End)> {
         let sampled: FxHashSet<u32> = self.batch.iter().map(|sample| sample.pid).collect();
-        let all = self.looked_at_all.elapsed() >= LOOK_INTERVAL;
+        let all = all || self.looked_at_all.elapsed() >= LOOK_INTERVAL;
         if all {
             self.looked_at_all = Instant::now();
         }
@@ -285,7 +286,7 @@ impl Targets {
     /// What was taken, and a summary of it, after the sampling has stopped, `duration`
     /// after its start, with so many samples lost.
     pub fn finish(mut self, duration: Duration, lost: u64) -> (Profile, Summary) {
-        self.new_ends();
+        self.new_ends(true);
         self.name_batch();
         let metadata = &mut self.profile.metadata;
         metadata.duration = duration;
