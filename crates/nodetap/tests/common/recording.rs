@@ -32,6 +32,9 @@ pub struct Recording {
     pub samples: Vec<(u64, usize, usize)>,
     /// What the thread of each sample was in, a letter each.
     pub modes: Option<String>,
+    /// For how many each sample stands; empty where that is 1.
+    #[serde(default)]
+    pub counts: Vec<u64>,
     /// What nodetap wrote to stderr.
     #[serde(skip)]
     pub notes: String,
@@ -238,9 +241,9 @@ impl Recording {
     /// The stacks of a thread, outermost first, with how often each was taken.
     pub fn stacks_of(&self, tid: u32) -> Vec<(Vec<&Frame>, u64)> {
         let mut counts = BTreeMap::new();
-        for &(_, thread, stack) in &self.samples {
+        for (index, &(_, thread, stack)) in self.samples.iter().enumerate() {
             if self.threads[thread].tid == tid {
-                *counts.entry(stack).or_insert(0) += 1;
+                *counts.entry(stack).or_insert(0) += self.counts.get(index).unwrap_or(&1);
             }
         }
         let frames = |stack: usize| self.stacks[stack].iter().map(|&frame| &self.frames[frame]);
