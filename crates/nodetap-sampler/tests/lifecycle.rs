@@ -289,7 +289,9 @@ fn what_does_not_fit_is_counted() {
     let before = sampler.lost().expect("lost");
     sampler
         .poll(Duration::ZERO, &mut |sample| {
-            assert_eq!(sample.frames.len(), 4004);
+            // The C library's two, which keep no frame pointer, are left out until
+            // the kernel has been told how to unwind them.
+            assert!(matches!(sample.frames.len(), 4004 | 4006));
             samples += 1;
         })
         .expect("poll");
