@@ -28,23 +28,43 @@ pub(crate) fn raise() {
     take_best();
 }
 
-/// Gives this thread of ours the best of the usual priorities, or as good a one as is
-/// allowed; but not where somebody has given it another than most have. No thread or
-/// process that it starts gets the same.
-pub fn prefer() {
-    // SAFETY: it reads and writes no memory of ours; 0 is this thread.
-    let policy = unsafe { libc::sched_getscheduler(0) };
-    if policy != libc::SCHED_OTHER || getpriority_process(None) != Ok(0) {
-        return;
+/// As long as it is there, the thread that made it goes before most others; but not where
+/// somebody has given it another priority than most have, or that is not allowed. No thread
+/// or process that it starts gets the same.
+#[derive(Debug)]
+pub struct Preferred {
+    changed: bool,
+}
+
+/// Before nine of ten that want the same CPU, and not before all.
+const PREFERRED: i32 = -10;
+
+impl Preferred {
+    /// From now on.
+    pub fn start() -> Preferred {
+        // SAFETY: it reads and writes no memory of ours; 0 is this thread.
+        let policy = unsafe { libc::sched_getscheduler(0) };
+        if policy != libc::SCHED_OTHER || getpriority_process(None) != Ok(0) {
+            return Preferred { changed: false };
+        }
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: `parameters` is there to be read.
+        let set = unsafe {
+            let policy = libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK;
+            libc::sched_setscheduler(0, policy, ptr::from_ref(&parameters))
+        };
+        Preferred {
+            changed: set == 0 && setpriority_process(None, PREFERRED).is_ok(),
+        }
     }
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `parameters` is there to be read.
-    let set = unsafe {
-        let policy = libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK;
-        libc::sched_setscheduler(0, policy, ptr::from_ref(&parameters))
-    };
-    if set == 0 {
-        take_best();
+}
+
+impl Drop for Preferred {
+    fn drop(&mut self) {
+        if self.changed {
+            // Anybody may have less.
+            let _ = setpriority_process(None, 0);
+        }
     }
 }
 

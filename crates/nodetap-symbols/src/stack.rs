@@ -14,7 +14,7 @@ use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
 use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
-use crate::js::{Entered, JsNames, PcKind, REGEXP, Top};
+use crate::js::{self, Entered, JsNames, PcKind, REGEXP, Top};
 use crate::recent::Recent;
 use crate::wasm::WasmNames;
 use place::Place;
@@ -178,10 +178,19 @@ impl StackNames {
         } else {
             self.epoch + RETRY_EPOCHS
         };
-        let ids: Box<[FrameId]> = named
-            .into_iter()
-            .map(|frame| context.profile.intern_frame(frame))
-            .collect();
+        // What its functions are called has been found out before, and is not to be read
+        // any more: they have been moved since the tick.
+        let before = named
+            .iter()
+            .any(js::is_unknown)
+            .then(|| self.cache.get(&key));
+        let ids: Box<[FrameId]> = match before.flatten() {
+            Some(known) => known.frames.clone(),
+            None => named
+                .into_iter()
+                .map(|frame| context.profile.intern_frame(frame))
+                .collect(),
+        };
         frames.extend_from_slice(&ids);
         self.cache.insert(key, Named { frames: ids, until });
     }

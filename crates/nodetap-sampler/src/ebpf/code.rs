@@ -5,14 +5,13 @@
 //! of a second for a Node.js binary; until they are there, walks go by frame
 //! pointers. Processes that run the same file share its table.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, HashOfMaps, IterableMap, MapData, MapError};
+use aya::maps::{Array, HashOfMaps, IterableMap, MapData};
 use nodetap_v8::Memory;
 use procfs::FromBufRead;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps};
@@ -20,6 +19,7 @@ use rustc_hash::FxHashMap;
 use tracing::debug;
 
 use super::error::Error;
+use super::keeper::absent_is_fine;
 use super::shared::{CodeMapping, MAX_MAPPINGS, UnwindRow};
 use crate::source::Source;
 use crate::unwind::Table;
@@ -125,11 +125,10 @@ impl KnownCode {
         }
     }
 
-    /// Looks what a process executes, and tells the kernel as much as is known by now.
-    pub fn add(&mut self, pid: u32) -> Result<Told, Error> {
-        let code = self.files.look(pid);
+    /// Looks what a process executes, which is told with the next [`refresh`](Self::refresh).
+    pub fn add(&mut self, pid: u32) {
         let process = Process {
-            code,
+            code: self.files.look(pid),
             generation: 0,
             looked: Instant::now(),
             patience: PATIENCE,
@@ -138,13 +137,18 @@ impl KnownCode {
         if let Some(before) = self.processes.insert(pid, process) {
             self.outdated.push(before.generation);
         }
-        self.tell(pid)
     }
 
-    /// Waits until all tables that are being made are there, but no longer than this.
-    pub fn wait(&mut self, at_most: Duration) -> Result<(), Error> {
-        self.files.wait(at_most);
-        self.take_tables().map(|_| ())
+    /// Whether no tables are being made.
+    pub fn has_all_tables(&self) -> bool {
+        let mut states = self.files.known.values();
+        !states.any(|state| matches!(state, State::Awaited))
+    }
+
+    /// Whether there is nothing to be done before anything else becomes known.
+    pub fn is_settled(&self) -> bool {
+        let mut processes = self.processes.values();
+        self.has_all_tables() && !processes.any(|process| process.has_new_code)
     }
 
     /// Gives the kernel the tables that have been made. Returns whose they are.
@@ -162,12 +166,10 @@ impl KnownCode {
     }
 
     /// Forgets a process, and what only it has run.
-    pub fn remove(&mut self, pid: u32) -> Result<(), Error> {
+    pub fn remove(&mut self, pid: u32) {
         if let Some(process) = self.processes.remove(&pid) {
             self.outdated.push(process.generation);
-            self.tidy()?;
         }
-        Ok(())
     }
 
     /// Notes that there is code in this process that was not there before.
@@ -184,7 +186,7 @@ impl KnownCode {
         let is_taken = |code: &Code| matches!(&code.file, Some((file, _)) if taken.contains(file));
         let processes = self.processes.iter();
         let mut changed: Vec<u32> = processes
-            .filter(|(_, process)| process.code.iter().any(is_taken))
+            .filter(|(_, process)| process.generation == 0 || process.code.iter().any(is_taken))
             .map(|(&pid, _)| pid)
             .collect();
         let is_due = |process: &Process| {
@@ -220,7 +222,9 @@ impl KnownCode {
         let Some(process) = self.processes.get_mut(&pid) else {
             return Ok(Told::default());
         };
-        self.outdated.push(process.generation);
+        if process.generation != 0 {
+            self.outdated.push(process.generation);
+        }
         process.generation = 0;
         // There are no empty maps.
         let Some(size) = u32::try_from(process.code.len()).ok().filter(|&it| it > 0) else {
@@ -367,24 +371,6 @@ impl Files {
         code.truncate(MAX_MAPPINGS as usize);
         code
     }
-
-    fn wait(&mut self, at_most: Duration) {
-        let end = Instant::now() + at_most;
-        let awaited = self.known.values();
-        let awaited = awaited.filter(|state| matches!(state, State::Awaited));
-        self.reader.wait(awaited.count(), end);
-    }
-}
-
-fn absent_is_fine(result: Result<(), MapError>) -> Result<(), Error> {
-    match result {
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
-        result => Ok(result?),
-    }
 }
 
 /// Memory without a file, with the memory without a file around it: V8 keeps all its
@@ -433,8 +419,6 @@ struct Reader {
     /// None: there is no such thread.
     files: Option<Sender<(FileKey, Backing)>>,
     tables: Receiver<(FileKey, Table)>,
-    /// Taken from there.
-    ready: VecDeque<(FileKey, Table)>,
 }
 
 impl Reader {
@@ -456,7 +440,6 @@ impl Reader {
         Reader {
             files: thread.spawn(work).is_ok().then_some(files),
             tables,
-            ready: VecDeque::new(),
         }
     }
 
@@ -467,18 +450,7 @@ impl Reader {
         }
     }
 
-    fn next(&mut self) -> Option<(FileKey, Table)> {
-        self.ready.extend(self.tables.try_iter());
-        self.ready.pop_front()
-    }
-
-    /// Waits until so many are there.
-    fn wait(&mut self, count: usize, end: Instant) {
-        while self.ready.len() < count
-            && let Some(left) = end.checked_duration_since(Instant::now())
-            && let Ok(table) = self.tables.recv_timeout(left)
-        {
-            self.ready.push_back(table);
-        }
+    fn next(&self) -> Option<(FileKey, Table)> {
+        self.tables.try_recv().ok()
     }
 }

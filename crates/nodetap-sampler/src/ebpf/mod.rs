@@ -11,6 +11,7 @@
 mod code;
 mod error;
 mod host;
+mod keeper;
 mod record;
 mod sampler;
 pub mod shared;

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use aya::maps::{HashMap, HashOfMaps, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, HashOfMaps, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::perf_event::{
     PerfEvent, PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent,
 };
 use aya::util::{KernelVersion, nr_cpus, online_cpus};
 use aya::{Ebpf, EbpfLoader};
-use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::code::{Files, KnownCode, Told};
+use super::code::{Files, KnownCode};
 use super::error::Error;
 use super::host;
+use super::keeper::Keeper;
 use super::record::{self, Record};
 use super::shared::{MAX_FRAMES, MET_NEW_CODE, OFF_CPU, ProcessConfig};
 use super::wall::Wall;
@@ -121,10 +121,7 @@ pub struct EbpfSampler {
     /// One event a CPU. Declared first: sampling ends before its maps go.
     links: Vec<PerfEventLink>,
     wall: Option<Wall>,
-    processes: HashMap<MapData, u32, ProcessConfig>,
-    /// What is in there, but for what is told of code.
-    configs: FxHashMap<u32, ProcessConfig>,
-    code: KnownCode,
+    processes: Keeper,
     /// The most frames that the loaded program has room for.
     room: u32,
     lost: PerCpuArray<MapData, u64>,
@@ -179,9 +176,11 @@ impl EbpfSampler {
             files.look(*pid);
         }
         let mut sampler = EbpfSampler::load(options, depth, files)?;
-        sampler.code.wait(LONGEST_WAIT_FOR_TABLES)?;
         for (pid, config) in processes {
             sampler.add_process(*pid, config)?;
+        }
+        if !processes.is_empty() {
+            sampler.processes.wait(LONGEST_WAIT_FOR_TABLES);
         }
         let online = online_cpus().map_err(|(path, source)| Error::File { path, source })?;
         sampler.attach(options.rate_hz, &online)?;
@@ -236,12 +235,13 @@ impl EbpfSampler {
         Ok(EbpfSampler {
             links: Vec::new(),
             wall: None,
-            processes: HashMap::try_from(take_map(&mut ebpf, "processes")?)?,
-            configs: FxHashMap::default(),
-            code: KnownCode::new(
-                files,
-                HashOfMaps::try_from(take_map(&mut ebpf, "tables")?)?,
-                HashOfMaps::try_from(take_map(&mut ebpf, "code")?)?,
+            processes: Keeper::start(
+                HashMap::try_from(take_map(&mut ebpf, "processes")?)?,
+                KnownCode::new(
+                    files,
+                    HashOfMaps::try_from(take_map(&mut ebpf, "tables")?)?,
+                    HashOfMaps::try_from(take_map(&mut ebpf, "code")?)?,
+                ),
             ),
             room,
             lost: PerCpuArray::try_from(take_map(&mut ebpf, "lost")?)?,
@@ -292,33 +292,12 @@ impl EbpfSampler {
                 config.shared_script, config.shared_literal_id
             )));
         }
-        self.configs.insert(pid, *config);
-        let told = self.code.add(pid)?;
-        self.tell(pid, told)
-    }
-
-    /// Tells the program what is known of a process.
-    fn tell(&mut self, pid: u32, told: Told) -> Result<(), Error> {
-        let Some(config) = self.configs.get(&pid) else {
-            return Ok(());
-        };
-        let config = ProcessConfig {
-            code_mappings: told.mappings,
-            code_generation: told.generation,
-            ..*config
-        };
-        Ok(self.processes.insert(pid, config, 0)?)
+        self.processes.add(pid, config)
     }
 
     /// Ends the sampling of a process; of one that is not sampled: nothing.
     pub fn remove_process(&mut self, pid: u32) -> Result<(), Error> {
-        self.configs.remove(&pid);
-        match self.processes.remove(&pid) {
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
-            result => result?,
-        }
-        self.code.remove(pid)
+        self.processes.remove(pid)
     }
 
     /// Waits until the ring buffer is a quarter full or `timeout` has passed,
@@ -347,10 +326,7 @@ impl EbpfSampler {
         if let Some(wall) = &mut self.wall {
             wall.flush(false, sink);
         }
-        for (pid, told) in self.code.refresh()? {
-            self.tell(pid, told)?;
-        }
-        self.code.tidy()?;
+        self.processes.end_batch();
         Ok(samples)
     }
 
@@ -405,7 +381,7 @@ impl EbpfSampler {
             match record::parse(&item) {
                 Some(Record::Sample(header, sample)) => {
                     if header.flags & MET_NEW_CODE != 0 {
-                        self.code.met_new_code(sample.pid);
+                        self.processes.met_new_code(sample.pid);
                     }
                     match &mut self.wall {
                         Some(wall) if header.flags & OFF_CPU != 0 => wall.begin(header, sample),

@@ -43,6 +43,11 @@ pub use top::Top;
 
 /// What V8 shows for a function that could not be identified.
 const UNKNOWN: &str = "(unknown)";
+
+/// Whether it is the frame of a function that could not be read.
+pub fn is_unknown(frame: &Frame) -> bool {
+    frame.kind == Kind::Js && &*frame.function == UNKNOWN
+}
 /// What V8's code for regular expressions is called.
 pub(crate) const REGEXP: &str = "(regexp)";
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use nodetap_profile::{Format, Metadata, formats};
 use nodetap_sampler::ebpf;
-use nodetap_sampler::priority;
+use nodetap_sampler::priority::Preferred;
 use nodetap_sampler::ptrace::Stops;
 use nodetap_sampler::sampler::{self, Options, Sampler};
 use rustix::process::{Pid, Signal, kill_process};
@@ -84,7 +84,6 @@ pub fn record(settings: &Settings) -> Result<()> {
         return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
     }
     let begun = Instant::now();
-    priority::prefer();
     let mut targets = Targets::new(nodetap_symbols::Options {
         native: settings.native,
         kernel: settings.kernel,
@@ -125,6 +124,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         Sampler::Ebpf(_) => None,
     };
     let mut progress = Progress::start(settings.duration);
+    let preferred = Preferred::start();
     let ran = Run {
         settings,
         targets: &mut targets,
@@ -134,6 +134,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         stops: stops.as_ref(),
     }
     .run(&mut sampler, &mut progress);
+    drop(preferred);
     progress.finish();
     // Nobody looks at it any more, and a shell that is traced would wait for that with
     // its first signal.
