@@ -186,7 +186,7 @@ fn rate_and_depth_have_bounds() {
         );
     }
     assert_fails(
-        nodetap(&["record", "-p", "1", "--max-depth", "8193"]),
+        nodetap(&["record", "-p", "1", "--max-depth", "16385"]),
         2,
         &[
             "error: invalid value '16385' for '--max-depth <N>': must be from 1 to 16384",

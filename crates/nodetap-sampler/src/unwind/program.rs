@@ -1,7 +1,7 @@
 //! The programs of `.eh_frame`, as far as the stack and frame pointers go.
 //!
-//! `gimli` can execute them as well, but it keeps track of all registers and takes three
-//! times as long for it.
+//! `gimli` reads them. It can execute them as well, but keeps track of all registers for
+//! that; of two is wanted where they are.
 
 use gimli::{
     BaseAddresses, CallFrameInstruction, CfaRule, CommonInformationEntry, EhFrame, Operation,
