@@ -9,6 +9,7 @@ use std::process::{Command, exit};
 
 const SHARED: &str = "src/ebpf/shared.rs";
 const HELPERS: &str = "src/ebpf/helpers.h";
+const IDENTIFY: &str = "src/ebpf/identify.h";
 const UNWIND: &str = "src/ebpf/unwind.h";
 const PROGRAM: &str = "src/ebpf/walk.bpf.c";
 const WALL: &str = "src/ebpf/wall.h";
@@ -20,7 +21,7 @@ const OLDEST_CLANG: u32 = 12;
 const FRAMES: [u32; 2] = [512, 16384];
 
 fn main() {
-    for path in [SHARED, HELPERS, UNWIND, PROGRAM, WALL] {
+    for path in [SHARED, HELPERS, IDENTIFY, UNWIND, PROGRAM, WALL] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=CLANG");

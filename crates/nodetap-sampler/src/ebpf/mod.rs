@@ -2,7 +2,7 @@
 //!
 //! A `perf_event` program (`walk.bpf.c`) runs at every tick of the software CPU
 //! clock on every CPU. Where the tick hit a thread of a watched process it walks
-//! that thread's frame pointers and sends what it found through a ring buffer.
+//! that thread's stack (`unwind.h`, `identify.h`) and sends what it found through a ring buffer.
 //! For off-CPU time a second program (`wall.h`) runs whenever a CPU is given to another
 //! thread.
 //! Everything hangs on file descriptors of this process: when it ends, however

@@ -77,22 +77,32 @@ pub struct ThreadStack {
 /// Where it cannot be stopped, or is gone. Whatever happens, its threads go on.
 pub fn snapshot(target: &Target) -> Result<Snapshot, Error> {
     let pid = target.pid;
-    let io_error = |source| Error::Io { pid, source };
-    let mut process = Process::of(target, MAX_FRAMES).map_err(io_error)?;
-    // The kernel lets go of what a thread traces when that thread ends.
+    let mut process =
+        Process::of(target, MAX_FRAMES).map_err(|source| Error::Io { pid, source })?;
+    by_tracer(pid, move || take(&mut process))
+}
+
+/// Does `work`, which stops threads of process `pid`, in a thread of its own: the kernel
+/// lets go of what a thread traces when that thread ends, however it does.
+fn by_tracer<T: Send + 'static>(
+    pid: u32,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let tracer = thread::Builder::new().name("ptrace".to_owned());
     let (is_over, over) = mpsc::channel::<()>();
-    let take = move || {
-        let taken = take(&mut process);
+    let work = move || {
+        let done = work();
         drop(is_over);
-        taken
+        done
     };
-    let handle = tracer.spawn(take).map_err(io_error)?;
+    let handle = tracer
+        .spawn(work)
+        .map_err(|source| Error::Io { pid, source })?;
     while over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
         stop::reap_threads(pid);
     }
     match handle.join() {
-        Ok(taken) => taken,
+        Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

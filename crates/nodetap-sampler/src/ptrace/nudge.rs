@@ -3,13 +3,12 @@
 //! What a thread waits for is seen when it begins to wait, so of those that do already
 //! nothing would be known until they are woken; of one that hangs, never.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::asked::{Answer, AskedThread};
 use super::error::Error;
-use super::{PATIENCE, stop};
+use super::{by_tracer, stop};
 
 /// How long to wait for a thread that has no CPU to stop on: nobody stops for longer
 /// than a part of that.
@@ -23,23 +22,7 @@ const PATIENCE_WITH_ALL: Duration = Duration::from_millis(20);
 /// # Errors
 /// Where it may not be stopped, or has ended.
 pub fn nudge(pid: u32) -> Result<(), Error> {
-    let io_error = |source| Error::Io { pid, source };
-    // The kernel lets go of what a thread traces when that thread ends.
-    let tracer = thread::Builder::new().name("ptrace".to_owned());
-    let (is_over, over) = mpsc::channel::<()>();
-    let nudge = move || {
-        let done = nudge_threads(pid);
-        drop(is_over);
-        done
-    };
-    let handle = tracer.spawn(nudge).map_err(io_error)?;
-    while over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-        stop::reap_threads(pid);
-    }
-    match handle.join() {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    by_tracer(pid, move || nudge_threads(pid))
 }
 
 fn nudge_threads(pid: u32) -> Result<(), Error> {
