@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::Package;
+
 /// What sort of code a frame runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +79,8 @@ pub struct Frame {
     pub tier: Option<Tier>,
     /// Whether the compiler had put this function into its caller's code.
     pub inlined: bool,
+    /// The package that `file` is of; JavaScript and WebAssembly only.
+    pub package: Option<Arc<Package>>,
 }
 
 impl Frame {
@@ -101,6 +105,7 @@ impl Frame {
             function_position: None,
             tier: None,
             inlined: false,
+            package: None,
         }
     }
 }
@@ -124,6 +129,18 @@ struct FrameFields<S> {
     tier: Option<Tier>,
     #[serde(default)]
     inlined: bool,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    package: Option<PackageFields<S>>,
+}
+
+/// A package as the JSON formats spell it.
+#[derive(Serialize, Deserialize)]
+struct PackageFields<S> {
+    name: S,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    version: Option<S>,
+    #[serde(default)]
+    dependency: bool,
 }
 
 /// `Option::default` without the bound on `S` that serde's `default` would add.
@@ -143,6 +160,11 @@ impl Serialize for Frame {
             function_column: self.function_position.and_then(|p| p.column),
             tier: self.tier,
             inlined: self.inlined,
+            package: self.package.as_deref().map(|package| PackageFields {
+                name: &*package.name,
+                version: package.version.as_deref(),
+                dependency: package.is_dependency,
+            }),
         }
         .serialize(serializer)
     }
@@ -162,6 +184,13 @@ impl<'de> Deserialize<'de> for Frame {
             function_position: position(fields.function_line, fields.function_column),
             tier: fields.tier,
             inlined: fields.inlined,
+            package: fields.package.map(|package| {
+                Arc::new(Package {
+                    name: package.name.into(),
+                    version: package.version.map(Into::into),
+                    is_dependency: package.dependency,
+                })
+            }),
         })
     }
 }
@@ -184,6 +213,24 @@ mod tests {
         assert_eq!(
             json,
             r#"{"kind":"js","function":"foo","file":"/a/b.js","line":3,"column":5,"function_line":1,"function_column":1,"tier":"optimized","inlined":true}"#
+        );
+        assert_eq!(serde_json::from_str::<Frame>(&json).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_package_is_spelled_out() {
+        let frame = Frame {
+            package: Some(Arc::new(Package {
+                name: "@a/b".into(),
+                version: Some("1.2.3".into()),
+                is_dependency: true,
+            })),
+            ..Frame::new(Kind::Js, "foo")
+        };
+        let json = serde_json::to_string(&frame).unwrap();
+        assert_eq!(
+            json,
+            r#"{"kind":"js","function":"foo","inlined":false,"package":{"name":"@a/b","version":"1.2.3","dependency":true}}"#
         );
         assert_eq!(serde_json::from_str::<Frame>(&json).unwrap(), frame);
     }
