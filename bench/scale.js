@@ -34,7 +34,7 @@ const chosen = said.cases ? said.cases.split(/[, ]+/) : ALL;
 /** What is run: how many processes of which kind, and nodetap's options. */
 const cases = {
   processes: [1, 10, 50, 200].map((count) => ({ name: count === 1 ? '1 process' : `${count} processes`, size: count, count, kind: 'loop' })),
-  depth: [100, 1000, 10000].map((depth) => ({
+  depth: [100, 500, 1000, 10000].map((depth) => ({
     name: `${depth} frames deep`,
     size: depth,
     kind: 'deep',
