@@ -9,11 +9,10 @@ command -v clang >/dev/null || missing+=(clang)
 # Rust links with cc; a static binary needs the C library's archive.
 command -v cc >/dev/null || missing+=(gcc)
 [ -e "$(cc -print-file-name=libc.a 2>/dev/null)" ] || missing+=(libc6-dev)
-# Core files come from gcore where the kernel does not leave them in the process's folder.
+# gdb unwinds the same stacks as nodetap; and core files come from its gcore where the
+# kernel does not leave them in the process's folder.
 if [ "${1-}" = tests ]; then
-    case $(cat /proc/sys/kernel/core_pattern) in
-    [\|/@]*) command -v gcore >/dev/null || missing+=(gdb) ;;
-    esac
+    command -v gdb >/dev/null || missing+=(gdb)
 fi
 if [ "${1-}" = bench ]; then
     command -v perf >/dev/null || missing+=(linux-perf)

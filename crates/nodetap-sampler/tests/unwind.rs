@@ -1,6 +1,6 @@
 //! Unwinding native code: the tables made of `.eh_frame` against `framehop`, which runs
-//! its programs anew for every address, and against gdb on stopped processes; the walk in
-//! the kernel, on programs without frame pointers whose calls are known.
+//! its programs anew for every address; the walk in the kernel, on programs without frame
+//! pointers whose calls are known.
 
 mod support;
 

@@ -36,6 +36,10 @@ const SMALLEST_DEEP_RING: u32 = 1 << 22;
 /// What a program with deep stacks fills in half a second at 99 samples of each.
 const USUAL_DEEP_RING: u32 = 1 << 25;
 const LARGEST_RING: u32 = 1 << 30;
+/// Where there are many processes that all want to run, everything takes long, reading them
+/// above all: for each so much, up to [`LARGEST_FOR_PROCESSES`].
+const RING_FOR_PROCESS: u32 = 512 << 10;
+const LARGEST_FOR_PROCESSES: u32 = 64 << 20;
 /// Half a second of twenty thousand waits a second.
 const RING_FOR_WALL: u32 = 32 << 20;
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -91,6 +95,17 @@ impl Options {
         Options {
             max_depth,
             ring_bytes: self.ring_bytes.max(least),
+            ..self
+        }
+    }
+
+    /// The same, with room for so many processes.
+    fn with_processes(self, count: usize) -> Self {
+        let bytes = u32::try_from(count)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(RING_FOR_PROCESS);
+        Options {
+            ring_bytes: self.ring_bytes.max(bytes.min(LARGEST_FOR_PROCESSES)),
             ..self
         }
     }
@@ -175,7 +190,8 @@ impl EbpfSampler {
         for (pid, _) in processes {
             files.look(*pid);
         }
-        let mut sampler = EbpfSampler::load(options, depth, files)?;
+        let options = options.with_processes(processes.len());
+        let mut sampler = EbpfSampler::load(&options, depth, files)?;
         for (pid, config) in processes {
             sampler.add_process(*pid, config)?;
         }

@@ -5,65 +5,54 @@
 //! for exceptions (`.eh_frame`) tells for each instruction where the caller's
 //! registers are.
 
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::Arc;
 
-use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
-use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
 use nodetap_v8::Memory;
 use procfs::FromBufRead;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps};
 
+use crate::raw::Registers;
 use crate::source::Source;
-use crate::unwind::Cursor;
 use crate::unwind::file::{self, Backing, Elf};
-
-/// What is known of a frame's caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// Its registers.
-    Found(Cursor),
-    /// There is none: threads begin here.
-    None,
-    /// Nothing: frame pointers have to do.
-    Unknown,
-}
+use crate::unwind::lookup::Lookup;
+use crate::unwind::{Cursor, Rule, Step};
 
 /// The files that a process executes, with what they tell.
+#[derive(Default)]
 pub(super) struct NativeUnwinder {
-    unwinder: UnwinderX86_64<Bytes>,
-    cache: CacheX86_64,
-    /// The code of files that tell something, by address.
+    /// The code of files, by address.
     known: Vec<Code>,
+    files: Vec<File>,
     /// All executable memory, by address.
     executable: Vec<Range<u64>>,
     /// Code was met that is in none of it.
     met_new_code: bool,
 }
 
+/// A file, and what it tells.
+struct File {
+    id: FileId,
+    backing: Arc<Backing>,
+    lookup: Option<Lookup>,
+}
+
+/// Its device and number; none for the vDSO.
+type FileId = Option<(i32, i32, u64)>;
+
 /// The code of a file as it is mapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
 struct Code {
     range: Range<u64>,
-    /// The file: its device and number; none for the vDSO.
-    file: Option<(i32, i32, u64)>,
+    /// Which of the files.
+    file: usize,
+    /// What is to be added to an address in the file.
+    bias: u64,
 }
 
 impl NativeUnwinder {
-    /// Knows no files.
-    pub fn new() -> NativeUnwinder {
-        NativeUnwinder {
-            unwinder: UnwinderX86_64::new(),
-            cache: CacheX86_64::new(),
-            known: Vec::new(),
-            executable: Vec::new(),
-            met_new_code: false,
-        }
-    }
-
     /// Reads the mappings of a process. Files that cannot be read are left out.
     pub fn of(source: &Source, memory: &dyn Memory) -> NativeUnwinder {
-        let mut found = NativeUnwinder::new();
+        let mut found = NativeUnwinder::default();
         found.look_again(source, memory);
         found
     }
@@ -73,94 +62,112 @@ impl NativeUnwinder {
         self.met_new_code
     }
 
-    /// Reads the mappings of the process again. What is mapped as it was is not
-    /// read once more.
+    /// Reads the mappings of the process again. Files that it had then are not read once
+    /// more.
     pub fn look_again(&mut self, source: &Source, memory: &dyn Memory) {
         self.met_new_code = false;
         let maps = source.mappings().map(|it| MemoryMaps::from_buf_read(&*it));
         // A process that has ended maps nothing new.
         let Ok(Ok(maps)) = maps else { return };
-        let known = std::mem::take(&mut self.known);
         self.executable.clear();
-        let mut last: Option<(Code, Arc<Backing>)> = None;
+        self.known.clear();
         for map in &maps {
             if !map.perms.contains(MMPermissions::EXECUTE) {
                 continue;
             }
             let (start, end) = map.address;
             self.executable.push(start..end);
-            let code = Code {
-                range: start..end,
-                file: match &map.pathname {
-                    MMapPath::Path(_) => Some((map.dev.0, map.dev.1, map.inode)),
-                    MMapPath::Vdso => None,
-                    _ => continue,
-                },
+            let id = match &map.pathname {
+                MMapPath::Path(_) => Some((map.dev.0, map.dev.1, map.inode)),
+                MMapPath::Vdso => None,
+                _ => continue,
             };
-            if known.contains(&code) {
-                self.known.push(code);
+            let Some(file) = self.file(id, map, source, memory) else {
                 continue;
-            }
-            let file = match (&code.file, &last) {
-                (None, _) => {
-                    let bytes = memory.bytes(start, (end - start) as usize);
-                    bytes.ok().map(|bytes| Arc::new(Backing::Copied(bytes)))
-                }
-                (Some(_), Some((before, file))) if before.file == code.file => Some(file.clone()),
-                (Some(_), _) => file::open(source, map).map(Arc::new),
             };
-            let Some(file) = file else { continue };
-            last = Some((code.clone(), file.clone()));
-            if let Some(module) = module(&file, map) {
-                self.known.push(code);
-                self.unwinder.add_module(module);
+            let bytes = &self.files[file].backing;
+            let bias = Elf::parse(&***bytes).map(|elf| file::bias(&elf, bytes, map));
+            if let Ok(Some(bias)) = bias {
+                let range = start..end;
+                self.known.push(Code { range, file, bias });
             }
         }
-        for gone in known.iter().filter(|code| !self.known.contains(code)) {
-            self.unwinder.remove_module(gone.range.start);
-        }
+        self.known.sort_by_key(|code| code.range.start);
     }
 
-    /// The caller of the frame `at`. `first`: the thread itself is there; else
-    /// the pc is a return address.
+    /// Which of the files is mapped by `map`: one more, if it is not known.
+    fn file(
+        &mut self,
+        id: FileId,
+        map: &MemoryMap,
+        source: &Source,
+        memory: &dyn Memory,
+    ) -> Option<usize> {
+        if let Some(known) = self.files.iter().position(|file| file.id == id) {
+            return Some(known);
+        }
+        let (start, end) = map.address;
+        let backing = match id {
+            None => Backing::Copied(memory.bytes(start, (end - start) as usize).ok()?),
+            Some(_) => file::open(source, map)?,
+        };
+        self.files.push(File {
+            id,
+            lookup: Lookup::of_file(&backing),
+            backing: Arc::new(backing),
+        });
+        Some(self.files.len() - 1)
+    }
+
+    /// What is known of the caller of the frame `at`. `returns`: the pc is a return
+    /// address; else that is what is executed next. `registers`: all of them, where the
+    /// thread itself is there.
     pub fn caller(
         &mut self,
         at: Cursor,
-        first: bool,
+        returns: bool,
+        registers: Option<&Registers>,
         read: &mut dyn FnMut(u64) -> Option<u64>,
-    ) -> Caller {
-        let address = match first {
-            true => FrameAddress::from_instruction_pointer(at.pc),
-            false => match FrameAddress::from_return_address(at.pc) {
-                Some(address) => address,
-                None => return Caller::Unknown,
-            },
+    ) -> Step {
+        let step = self
+            .rule(at.pc.wrapping_sub(u64::from(returns)))
+            .apply(at, registers, read);
+        let there = match step {
+            Step::Caller(caller) => caller.pc.wrapping_sub(1),
+            Step::Interrupted(interrupted) => interrupted.pc,
+            Step::End | Step::Nothing | Step::Broken => return step,
         };
-        let lookup = address.address_for_lookup();
-        let after = self.known.partition_point(|it| it.range.start <= lookup);
-        if after == 0 || lookup >= self.known[after - 1].range.end {
-            self.met_new_code |= !contains(&self.executable, lookup);
-            return Caller::Unknown;
+        // Nobody returns to where no code is.
+        match self.is_code(there) {
+            true => step,
+            false => Step::Broken,
         }
-        let mut registers = UnwindRegsX86_64::new(at.pc, at.sp, at.fp);
-        let mut read = |address| read(address).ok_or(());
-        let found = self
-            .unwinder
-            .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
-        match found {
-            Ok(None) => Caller::None,
-            Ok(Some(0)) => Caller::None,
-            // Code that nothing is written down about is taken for a function
-            // without a frame, which it need not be.
-            Ok(Some(pc)) if contains(&self.executable, pc - 1) && registers.sp() > at.sp => {
-                Caller::Found(Cursor {
-                    pc,
-                    sp: registers.sp(),
-                    fp: registers.bp(),
-                })
+    }
+
+    /// The rule for the instruction at `pc`.
+    fn rule(&mut self, pc: u64) -> Rule {
+        let after = self.known.partition_point(|it| it.range.start <= pc);
+        match after.checked_sub(1).map(|index| &self.known[index]) {
+            Some(code) if pc < code.range.end => {
+                let file = &mut self.files[code.file];
+                let address = pc.wrapping_sub(code.bias);
+                match &mut file.lookup {
+                    Some(lookup) => lookup.rule(&file.backing, address),
+                    None => Rule::NOTHING,
+                }
             }
-            Ok(Some(_)) | Err(_) => Caller::Unknown,
+            _ => {
+                // That it is to be looked at again is all that is wanted of it here.
+                let _ = self.is_code(pc);
+                Rule::NOTHING
+            }
         }
+    }
+
+    fn is_code(&mut self, address: u64) -> bool {
+        let is_code = contains(&self.executable, address);
+        self.met_new_code |= !is_code;
+        is_code
     }
 }
 
@@ -168,53 +175,4 @@ impl NativeUnwinder {
 fn contains(ranges: &[Range<u64>], address: u64) -> bool {
     let after = ranges.partition_point(|range| range.start <= address);
     after > 0 && address < ranges[after - 1].end
-}
-
-/// What `backing` tells of the code in `map`; `None` where it tells nothing.
-fn module(backing: &Arc<Backing>, map: &MemoryMap) -> Option<Module<Bytes>> {
-    let elf = Elf::parse(&***backing).ok()?;
-    let bias = file::bias(&elf, backing, map)?;
-    let section = |name: &str| {
-        let (range, addresses) = file::section(&elf, backing, name)?;
-        let bytes = Bytes {
-            file: backing.clone(),
-            range,
-        };
-        Some((bytes, addresses))
-    };
-    let (eh_frame, eh_frame_svma) = section(".eh_frame")?;
-    let (eh_frame_hdr, eh_frame_hdr_svma) = section(".eh_frame_hdr")?;
-    let sections = ExplicitModuleSectionInfo {
-        base_svma: 0,
-        text_svma: section(".text").map(|(_, range)| range),
-        got_svma: section(".got").map(|(_, range)| range),
-        eh_frame: Some(eh_frame),
-        eh_frame_svma: Some(eh_frame_svma),
-        eh_frame_hdr: Some(eh_frame_hdr),
-        eh_frame_hdr_svma: Some(eh_frame_hdr_svma),
-        text: None,
-        stubs_svma: None,
-        stub_helper_svma: None,
-        unwind_info: None,
-        debug_frame: None,
-        text_segment_svma: None,
-        text_segment: None,
-    };
-    let (start, end) = map.address;
-    Some(Module::new(String::new(), start..end, bias, sections))
-}
-
-/// A part of a file.
-struct Bytes {
-    file: Arc<Backing>,
-    range: Range<usize>,
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // It was found to be in the file.
-        self.file.get(self.range.clone()).unwrap_or_default()
-    }
 }

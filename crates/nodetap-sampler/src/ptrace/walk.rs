@@ -1,8 +1,8 @@
 //! Walks the stack of a thread that stands still.
 //!
 //! What `ebpf/walk.bpf.c` does at a tick, by the same rules and into the same
-//! records; to change one is to change the other. Native code is unwound by what its
-//! files tell in both; here `framehop` does it, there `ebpf/unwind.h`.
+//! records; to change one is to change the other. Native code is unwound by the same rules
+//! in both (`unwind/rule.rs`, `ebpf/unwind.h`).
 
 use nodetap_v8::{Memory, Tagged};
 use rustc_hash::FxHashMap;
@@ -10,11 +10,11 @@ use rustc_hash::FxHashMap;
 use super::identity::{self, Guesses, Identity};
 use super::stack::StackCopy;
 use super::sys::State;
-use super::unwind::{Caller, NativeUnwinder};
+use super::unwind::NativeUnwinder;
 use crate::ebpf::ProcessConfig;
 use crate::ebpf::shared::STACK_WORDS;
 use crate::raw::{CODE_BEFORE, CODE_BYTES, FrameRecord, RawSample};
-use crate::unwind::Cursor;
+use crate::unwind::{Cursor, Step};
 
 /// User addresses end here (`TASK_SIZE_MAX` with four-level page tables).
 const USER_END: u64 = 0x7fff_ffff_f000;
@@ -104,6 +104,7 @@ impl Walker<'_> {
         // What belongs to the frame lies above this: the stack pointer, then
         // the callee's return address.
         let mut below = registers.rsp.wrapping_sub(1);
+        let mut returns = false;
         loop {
             let first = frames.is_empty();
             if frames.len() >= self.config.max_depth as usize {
@@ -114,14 +115,17 @@ impl Walker<'_> {
                 fp: at.fp,
                 ..FrameRecord::default()
             };
-            let native = match (self.is_builtin)(at.pc.wrapping_sub(u64::from(!first))) {
-                true => Caller::Unknown,
-                false => self
-                    .native
-                    .caller(at, first, &mut |address| stack.word(address)),
+            let native = match (self.is_builtin)(at.pc.wrapping_sub(u64::from(returns))) {
+                true => Step::Nothing,
+                false => {
+                    let registers = first.then_some(&registers);
+                    let mut read = |address| stack.word(address);
+                    self.native.caller(at, returns, registers, &mut read)
+                }
             };
+            returns = true;
             match native {
-                Caller::Found(caller) => {
+                Step::Caller(caller) => {
                     // Where it would be if the function kept one.
                     frame.fp = caller.sp.wrapping_sub(16);
                     frames.push(frame);
@@ -129,11 +133,23 @@ impl Walker<'_> {
                     at = caller;
                     continue;
                 }
-                Caller::None => {
+                Step::Interrupted(interrupted) => {
+                    frame.fp = interrupted.sp.wrapping_sub(16);
+                    frames.push(frame);
+                    below = interrupted.sp.wrapping_sub(1);
+                    at = interrupted;
+                    returns = false;
+                    continue;
+                }
+                Step::End => {
                     frames.push(frame);
                     return End::First;
                 }
-                Caller::Unknown => {}
+                Step::Broken => {
+                    frames.push(frame);
+                    return End::Broken;
+                }
+                Step::Nothing => {}
             }
 
             if at.fp == 0 {
@@ -289,7 +305,7 @@ mod tests {
         let mut walker = Walker {
             config,
             is_builtin: &|_| false,
-            native: &mut NativeUnwinder::new(),
+            native: &mut NativeUnwinder::default(),
             identified: FxHashMap::default(),
             guesses: &mut Guesses::default(),
         };

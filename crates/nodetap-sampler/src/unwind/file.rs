@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, Range};
 
+use gimli::BaseAddresses;
 use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection};
@@ -88,4 +89,18 @@ pub(crate) fn section(
     bytes.get(range.clone())?;
     let address = section.address();
     Some((range, address..address.saturating_add(size)))
+}
+
+/// Where a file's `.eh_frame` is, and what the addresses in it are relative to.
+pub(crate) fn eh_frame(elf: &Elf<'_>, bytes: &[u8]) -> Option<(Range<usize>, BaseAddresses)> {
+    let address = |name| section(elf, bytes, name).map(|(_, range)| range.start);
+    let (range, addresses) = section(elf, bytes, ".eh_frame")?;
+    let mut bases = BaseAddresses::default().set_eh_frame(addresses.start);
+    if let Some(text) = address(".text") {
+        bases = bases.set_text(text);
+    }
+    if let Some(got) = address(".got") {
+        bases = bases.set_got(got);
+    }
+    Some((range, bases))
 }

@@ -7,10 +7,12 @@
 //! bytes: from this offset on, that rule ([`rule`]). `ebpf/unwind.h` finds rows
 //! and applies rules while a thread stands still.
 //!
-//! [`file`] is where a process's files are opened; the ptrace walker, which leaves
-//! all of this to `framehop`, uses that as well.
+//! The ptrace walker follows the same rules, and runs the programs of those functions alone
+//! that it meets ([`lookup`]). [`file`] is where a process's files are opened.
 
 pub(crate) mod file;
+mod function;
+pub(crate) mod lookup;
 mod program;
 pub mod rule;
 pub mod table;

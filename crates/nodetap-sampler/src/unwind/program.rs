@@ -8,8 +8,8 @@ use gimli::{
     Register, RegisterRule, UnwindExpression, X86_64,
 };
 
+use super::function::Slice;
 use super::rule::{Cfa, Rule, SavedFp};
-use super::table::Slice;
 use crate::ebpf::shared::{SIGNAL_FP, SIGNAL_PC, SIGNAL_SP};
 
 /// More than any compiler keeps at once.
@@ -24,7 +24,7 @@ pub(super) struct State {
     return_address: Option<RegisterRule<usize>>,
 }
 
-type Cie<'a> = CommonInformationEntry<Slice<'a>>;
+pub(super) type Cie<'a> = CommonInformationEntry<Slice<'a>>;
 
 impl State {
     /// What holds where each function of `cie` begins; `None` where that is damaged.

@@ -2,14 +2,10 @@
 
 use std::ops::Range;
 
-use gimli::{
-    BaseAddresses, CallFrameInstruction, CieOrFde, EhFrame, EndianSlice, FrameDescriptionEntry,
-    LittleEndian, UnwindSection,
-};
-use rustc_hash::FxHashMap;
+use gimli::{CieOrFde, UnwindSection};
 
 use super::file::{self, Elf};
-use super::program::State;
+use super::function::{Cies, Function, Section};
 use super::rule::Rule;
 
 /// From `start` on, up to the next row, `rule` holds. As it is in the kernel.
@@ -31,9 +27,6 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
-type Fde<'a> = FrameDescriptionEntry<Slice<'a>>;
-
 impl Table {
     /// The table of an ELF file; empty where it tells nothing, or is none.
     pub fn of_file(bytes: &[u8]) -> Table {
@@ -42,29 +35,13 @@ impl Table {
 
     fn read(bytes: &[u8]) -> Option<Table> {
         let elf = Elf::parse(bytes).ok()?;
-        let address = |name| file::section(&elf, bytes, name).map(|(_, range)| range.start);
-        let (range, frames) = file::section(&elf, bytes, ".eh_frame")?;
-        let mut bases = BaseAddresses::default().set_eh_frame(frames.start);
-        if let Some(text) = address(".text") {
-            bases = bases.set_text(text);
-        }
-        if let Some(got) = address(".got") {
-            bases = bases.set_got(got);
-        }
+        let (range, bases) = file::eh_frame(&elf, bytes)?;
         let base = file::lowest_address(&elf, bytes)?;
-        Some(Table::of_section(bytes.get(range)?, &bases, base))
-    }
-
-    fn of_section(bytes: &[u8], bases: &BaseAddresses, base: u64) -> Table {
-        let mut section = EhFrame::new(bytes, LittleEndian);
-        section.set_address_size(8);
-        let mut functions = Functions {
-            base,
-            ..Functions::default()
-        };
-        functions.read(&section, bases);
+        let section = Section::new(bytes.get(range)?, bases, base);
+        let mut functions = Functions::default();
+        functions.read(&section);
         let rows = functions.in_order();
-        Table { base, rows }
+        Some(Table { base, rows })
     }
 
     /// The rule for the instruction at `address` of the file.
@@ -84,101 +61,39 @@ impl Table {
 /// The rows of all functions, in the file's order.
 #[derive(Default)]
 struct Functions {
-    base: u64,
     rows: Vec<Row>,
-    functions: Vec<Function>,
+    functions: Vec<Place>,
 }
 
-struct Function {
+/// A function's place, and that of its rows.
+struct Place {
     start: u32,
     /// What is beyond that is not known.
     end: u32,
-    /// Where its rows are.
     rows: Range<u32>,
 }
 
 impl Functions {
     /// Reads all that the section has. What follows something damaged is left out.
-    fn read(&mut self, section: &EhFrame<Slice<'_>>, bases: &BaseAddresses) {
-        let mut cies = FxHashMap::default();
-        let mut entries = section.entries(bases);
+    fn read(&mut self, section: &Section<'_>) {
+        let mut cies = Cies::default();
+        let mut entries = section.frames.entries(&section.bases);
         while let Ok(Some(entry)) = entries.next() {
-            let CieOrFde::Fde(partial) = entry else {
-                continue;
-            };
-            let mut initial = None;
-            let fde = partial.parse(|section, bases, offset| {
-                let (cie, state) = match cies.get(&offset.0) {
-                    Some(known) => known,
-                    None => {
-                        let cie = section.cie_from_offset(bases, offset)?;
-                        let state = State::initial(&cie, section, bases);
-                        cies.entry(offset.0).or_insert((cie, state))
-                    }
-                };
-                initial = state.clone();
-                Ok(cie.clone())
-            });
-            // Functions that the linker has thrown out are at 0.
-            if let (Ok(fde), Some(initial)) = (fde, initial)
-                && fde.initial_address() != 0
+            if let CieOrFde::Fde(partial) = entry
+                && let Some(function) = section.function(&partial, &mut cies)
             {
-                self.add(&fde, initial, section, bases);
+                self.add(&function, section);
             }
         }
     }
 
-    fn add(
-        &mut self,
-        fde: &Fde<'_>,
-        initial: State,
-        section: &EhFrame<Slice<'_>>,
-        bases: &BaseAddresses,
-    ) -> Option<()> {
-        let offset = |address: u64| u32::try_from(address.checked_sub(self.base)?).ok();
-        let start = offset(fde.initial_address())?;
-        let last = offset(fde.end_address())?;
+    fn add(&mut self, function: &Function<'_>, section: &Section<'_>) -> Option<()> {
         let first = u32::try_from(self.rows.len()).ok()?;
-        let is_signal = fde.is_signal_trampoline();
-        let factor = fde.cie().code_alignment_factor();
-        let mut at = start;
-        let mut state = initial.clone();
-        let mut kept = Vec::new();
-        let mut instructions = fde.instructions(section, bases);
-        // What is damaged ends the function.
-        let end = loop {
-            let next = match instructions.next() {
-                Ok(Some(CallFrameInstruction::AdvanceLoc { delta })) => {
-                    let delta = u64::from(delta).checked_mul(factor)?;
-                    u64::from(at).checked_add(delta)
-                }
-                Ok(Some(CallFrameInstruction::SetLoc { address })) => {
-                    offset(address).map(u64::from)
-                }
-                Ok(Some(instruction)) => {
-                    match state.execute(&instruction, &initial, &mut kept, fde.cie()) {
-                        Some(()) => continue,
-                        None => break at,
-                    }
-                }
-                Ok(None) => None,
-                Err(_) => break at,
-            };
-            let next = next.unwrap_or(last.into()).min(last.into()) as u32;
-            if next < at {
-                break at;
-            }
-            if next > at {
-                let rule = state.rule(section, is_signal);
-                self.rows.push(Row { start: at, rule });
-            }
-            at = next;
-            if at == last {
-                break at;
-            }
-        };
+        let rows = &mut self.rows;
+        let (start, end) =
+            section.run(function, |start, _, rule| rows.push(Row { start, rule }))?;
         let rows = first..u32::try_from(self.rows.len()).ok()?;
-        self.functions.push(Function { start, end, rows });
+        self.functions.push(Place { start, end, rows });
         Some(())
     }
 
