@@ -13,6 +13,8 @@ use crate::{Frame, Kind, Position, Process};
 const MAX_FUNCTION: usize = 500;
 /// How many characters of a script's path or URL are shown.
 const MAX_FILE: usize = 500;
+/// How many characters of a path are kept where it can be opened: as many as Linux allows.
+const MAX_PATH: usize = 4096;
 /// How many characters of a command line are shown.
 const MAX_COMMAND: usize = 100;
 
@@ -40,13 +42,7 @@ pub fn executing_label(frame: &Frame) -> String {
 }
 
 fn label(frame: &Frame, position: Option<Position>) -> String {
-    let mut label = String::new();
-    let function = trim(&frame.function);
-    match (function.is_empty(), frame.kind) {
-        (false, _) => push_visible(&mut label, &cut_end(function, MAX_FUNCTION)),
-        (true, Kind::Js) => label.push_str("(anonymous)"),
-        (true, _) => label.push_str("(unknown)"),
-    }
+    let mut label = function_name(frame);
     let file = trim(frame.file.as_deref().unwrap_or_default());
     let file = match frame.kind {
         Kind::Native | Kind::Kernel => file.rsplit('/').next().unwrap_or_default(),
@@ -63,6 +59,22 @@ fn label(frame: &Frame, position: Option<Position>) -> String {
         }
     }
     label
+}
+
+/// The function's name alone, as it is in a label: for formats that keep the file apart.
+pub(crate) fn function_name(frame: &Frame) -> String {
+    let function = trim(&frame.function);
+    match (function.is_empty(), frame.kind) {
+        (false, _) => visible(&cut_end(function, MAX_FUNCTION)),
+        (true, Kind::Js) => "(anonymous)".into(),
+        (true, _) => "(unknown)".into(),
+    }
+}
+
+/// A file's whole path or URL, made safe to show, for formats that keep it apart. It is cut
+/// only where it is longer than a path can be.
+pub(crate) fn file_name(file: &str) -> String {
+    visible(&cut_middle(file, MAX_PATH))
 }
 
 /// The label of a process: `node /srv/app.js (pid 32642)`, or `pid 32642` where its command

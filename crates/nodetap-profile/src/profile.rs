@@ -229,6 +229,15 @@ impl Profile {
         }
     }
 
+    /// An empty sequence, which goes to the directory that this one's goes to.
+    pub(crate) fn new_sequence(&self) -> Sequence {
+        let mut sequence = Sequence::new();
+        if let Some(own) = &self.sequence {
+            sequence.write_out_to(own.directory());
+        }
+        sequence
+    }
+
     /// Why the sequence of samples could not be written to its file any more, and the
     /// file's directory, if that is so. It goes on in memory then, as long as there is
     /// room.

@@ -61,6 +61,11 @@ impl Sequence {
         self.directory = directory.to_owned();
     }
 
+    /// Where that file is made.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// How much is to stay in memory, with a file and without.
     #[cfg(test)]
     pub(crate) fn limit(&mut self, with_file: usize, without: usize) {

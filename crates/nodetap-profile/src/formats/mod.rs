@@ -1,10 +1,18 @@
 //! The formats a profile is written in, one module each.
 
+pub mod cpuprofile;
+pub mod firefox;
 pub mod flame;
 pub mod folded;
+mod functions;
 pub mod json;
+pub mod pprof;
 pub mod raw;
+pub mod speedscope;
+mod strings;
 pub mod text;
+mod threads;
+mod timeline;
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
@@ -27,11 +35,29 @@ pub enum Format {
     Json,
     /// A flame graph for a browser: [`flame`].
     Flame,
+    /// One thread, for Chrome's DevTools and VS Code: [`cpuprofile`].
+    CpuProfile,
+    /// For [speedscope](https://www.speedscope.app): [`speedscope`].
+    Speedscope,
+    /// For `go tool pprof`, Grafana and others: [`pprof`].
+    Pprof,
+    /// For the Firefox Profiler: [`firefox`].
+    Firefox,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 5] = [Self::Text, Self::Raw, Self::Folded, Self::Json, Self::Flame];
+    pub const ALL: [Self; 9] = [
+        Self::Text,
+        Self::Raw,
+        Self::Folded,
+        Self::Json,
+        Self::Flame,
+        Self::CpuProfile,
+        Self::Speedscope,
+        Self::Pprof,
+        Self::Firefox,
+    ];
 
     /// The name by which users ask for it.
     pub fn name(self) -> &'static str {
@@ -41,11 +67,17 @@ impl Format {
             Self::Folded => "folded",
             Self::Json => "json",
             Self::Flame => "flame",
+            Self::CpuProfile => "cpuprofile",
+            Self::Speedscope => "speedscope",
+            Self::Pprof => "pprof",
+            Self::Firefox => "firefox",
         }
     }
 
     /// The format that the extension of an output's path asks for: `out.svg` is a flame
-    /// graph, `out.json` is JSON, `out.folded` and `out.raw` are what they say.
+    /// graph, `out.json` is JSON, `out.folded`, `out.raw` and `out.cpuprofile` are what they
+    /// say. `out.pb.gz` and `out.pprof` are `pprof`, `out.speedscope.json` is `speedscope`,
+    /// and `out.firefox.json` and `out.profile.json` are `firefox`.
     ///
     /// Any other path gets text, unless its extension is that of a format that profilers
     /// are known to write and this crate doesn't: then it is an error, because text is not
@@ -55,12 +87,22 @@ impl Format {
             return Ok(Self::Text);
         };
         let extension = extension.to_string_lossy().to_lowercase();
+        // What stands before it: `out.pb.gz` has `pb`.
+        let before = path.file_stem().map(Path::new).and_then(Path::extension);
+        let before = before.map(|it| it.to_string_lossy().to_lowercase());
         match extension.as_str() {
             "svg" => Ok(Self::Flame),
-            "json" => Ok(Self::Json),
+            "json" => match before.as_deref() {
+                Some("speedscope") => Ok(Self::Speedscope),
+                Some("firefox" | "profile") => Ok(Self::Firefox),
+                _ => Ok(Self::Json),
+            },
+            "cpuprofile" => Ok(Self::CpuProfile),
+            "pb" | "pprof" => Ok(Self::Pprof),
+            "gz" if matches!(before.as_deref(), Some("pb" | "pprof")) => Ok(Self::Pprof),
             "folded" | "collapsed" => Ok(Self::Folded),
             "raw" => Ok(Self::Raw),
-            "cpuprofile" | "gz" | "html" | "pb" | "pdf" | "perf" | "png" | "pprof" | "zst" => {
+            "gz" | "html" | "pdf" | "perf" | "png" | "zst" => {
                 Err(UnknownFormat { name: extension })
             }
             _ => Ok(Self::Text),
@@ -71,16 +113,14 @@ impl Format {
     /// are.
     pub fn needs_sequence(self) -> bool {
         match self {
-            Self::Json => true,
-            Self::Text | Self::Raw | Self::Folded | Self::Flame => false,
+            Self::Json | Self::CpuProfile | Self::Speedscope | Self::Firefox => true,
+            Self::Text | Self::Raw | Self::Folded | Self::Flame | Self::Pprof => false,
         }
     }
 
     /// Whether the output is binary and so no use on a terminal.
     pub fn is_binary(self) -> bool {
-        match self {
-            Self::Text | Self::Raw | Self::Folded | Self::Json | Self::Flame => false,
-        }
+        self == Self::Pprof
     }
 }
 
@@ -121,6 +161,15 @@ impl fmt::Display for UnknownFormat {
 
 impl std::error::Error for UnknownFormat {}
 
+/// What of the profile a format has no place for, as a sentence for whoever asked for it;
+/// `None` where it has all of it.
+pub fn left_out(profile: &Profile, format: Format) -> Option<String> {
+    match format {
+        Format::CpuProfile => cpuprofile::left_out(profile),
+        _ => None,
+    }
+}
+
 /// Writes the profile in a format. The output is buffered here and flushed at the end.
 pub fn write(profile: &Profile, format: Format, out: &mut dyn Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(64 * 1024, out);
@@ -130,6 +179,10 @@ pub fn write(profile: &Profile, format: Format, out: &mut dyn Write) -> io::Resu
         Format::Folded => folded::write(profile, &mut out)?,
         Format::Json => json::write(profile, &mut out)?,
         Format::Flame => flame::write(profile, &mut out)?,
+        Format::CpuProfile => cpuprofile::write(profile, &mut out)?,
+        Format::Speedscope => speedscope::write(profile, &mut out)?,
+        Format::Pprof => pprof::write(profile, &mut out)?,
+        Format::Firefox => firefox::write(profile, &mut out)?,
     }
     out.flush()
 }
@@ -143,10 +196,10 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
-        let error = "pprof\x1b".parse::<Format>().unwrap_err();
+        let error = "perf\x1b".parse::<Format>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            r"unknown format 'pprof\u{1b}' (known are text, raw, folded, json, flame)"
+            r"unknown format 'perf\u{1b}' (known are text, raw, folded, json, flame, cpuprofile, speedscope, pprof, firefox)"
         );
         assert!("Text".parse::<Format>().is_err());
         assert!("".parse::<Format>().is_err());
@@ -161,6 +214,16 @@ mod tests {
             ("out.txt", Format::Text),
             ("out.folded", Format::Folded),
             ("out.raw", Format::Raw),
+            ("out.cpuprofile", Format::CpuProfile),
+            ("out.speedscope.json", Format::Speedscope),
+            ("/a.b/OUT.Firefox.json", Format::Firefox),
+            ("out.profile.json", Format::Firefox),
+            ("out.pb.gz", Format::Pprof),
+            ("out.pprof.gz", Format::Pprof),
+            ("out.pprof", Format::Pprof),
+            ("out.pb", Format::Pprof),
+            ("speedscope.json", Format::Json),
+            (".speedscope.json", Format::Json),
             ("out", Format::Text),
             (".svg", Format::Text),
             ("-", Format::Text),
@@ -168,7 +231,7 @@ mod tests {
         ] {
             assert_eq!(Format::from_path(Path::new(path)), Ok(format), "{path}");
         }
-        for (path, name) in [("out.pb.gz", "gz"), ("out.cpuprofile", "cpuprofile")] {
+        for (path, name) in [("out.json.gz", "gz"), ("out.PNG", "png"), ("pb.gz", "gz")] {
             assert_eq!(
                 Format::from_path(Path::new(path)),
                 Err(UnknownFormat { name: name.into() })
@@ -199,7 +262,9 @@ mod tests {
         let (unsampled, _) = crate::testing::empty();
         for profile in [crate::testing::small(), unsampled] {
             for format in Format::ALL {
-                let whole = crate::testing::written(&profile, format).len();
+                let mut written = Vec::new();
+                write(&profile, format, &mut written).unwrap();
+                let whole = written.len();
                 for room in [0, whole / 2, whole.saturating_sub(1)] {
                     let result = write(&profile, format, &mut Closing(room));
                     match result {

@@ -52,8 +52,9 @@ pub struct Arguments {
     #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
     rate: Option<u32>,
 
-    /// text, raw, folded, json or flame [default: what the output's extension
-    /// says, such as .svg or .json; else text]
+    /// text, raw, folded, json, flame, cpuprofile (DevTools, VS Code), speedscope,
+    /// pprof or firefox [default: what the output's extension says, such as .svg,
+    /// .cpuprofile or .pb.gz; else text]
     #[arg(short, long, value_parser = arguments::format)]
     format: Option<Format>,
 
@@ -87,6 +88,8 @@ const EXAMPLES: &str = "\
 Examples:
   A flame graph of ten seconds, for a browser
     sudo nodetap record -p 4711 -d 10 -o out.svg
+  For Chrome's DevTools or VS Code
+    sudo nodetap record -p 4711 -d 10 -o out.cpuprofile
   Until Ctrl-C; then a tree of calls
     sudo nodetap record -p 4711
   A program from its first instruction to its end; it need not be root

@@ -161,6 +161,9 @@ pub fn record(settings: &Settings) -> Result<()> {
     if profile.sample_count() == 0 {
         terminal::note("no samples: the process used no CPU time meanwhile");
     }
+    if let Some(left_out) = formats::left_out(&profile, settings.format) {
+        terminal::note(left_out);
+    }
     output.write(|to| formats::write(&profile, settings.format, to))?;
     let samples = profile.sample_count();
     terminal::line(closing_line(&profile.metadata, samples, totals.stops));
