@@ -4,6 +4,8 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use common::matrix::{self, Node, Test};
 use common::recording::{Frame, Recording, record};
@@ -165,8 +167,89 @@ fn kernel_frames_once(node: &Node) {
     assert_eq!(named(&recording, "kernel"), (0, 0));
 }
 
+/// An addon of C++ without frame pointers.
+fn build_addon(folder: &Path) -> String {
+    let addon = folder.join("addon.node");
+    let status = Command::new("clang")
+        .args(["-shared", "-fPIC", "-O3", "-fomit-frame-pointer"])
+        .args(["-fno-optimize-sibling-calls", "-o"])
+        .arg(&addon)
+        .arg(common::fixture("frameless/addon.cc"))
+        .status()
+        .expect("cannot run clang");
+    assert!(status.success(), "{status}");
+    addon.to_str().expect("UTF-8").to_owned()
+}
+
+/// The addon's own functions that are above one of JavaScript, outermost first, each once
+/// for all of it that follow each other, and who called them; `None` if there are none.
+fn in_addon<'a>(stack: &[&'a Frame]) -> Option<(&'a str, Vec<&'a str>)> {
+    let is_own = |frame: &&&Frame| frame.function.starts_with("frameless_");
+    let caller = stack.iter().rev().find(|frame| frame.is_js())?;
+    let mut own: Vec<&str> = stack
+        .iter()
+        .filter(is_own)
+        .map(|it| &*it.function)
+        .collect();
+    own.dedup();
+    (!own.is_empty()).then_some((&caller.function, own))
+}
+
+fn frameless_addon(node: &Node) {
+    common::measure(|| frameless_addon_once(node));
+}
+
+fn frameless_addon_once(node: &Node) {
+    let _alone = common::one_at_a_time();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let addon = build_addon(folder.path());
+    let target = Target::start(&node.version, &[], "frameless/main.js", &[&addon]);
+    let target = target.wait_until_ready();
+    let pid = target.pid();
+    let recording = record(&target, 3.0, &["--native"]);
+    let mut turns = BTreeSet::new();
+    let (mut whole, mut all, mut first) = (0_u64, 0_u64, None);
+    for &(time, thread, stack) in &recording.samples {
+        let stack = &recording.stacks[stack];
+        let stack: Vec<&Frame> = stack.iter().map(|&it| &recording.frames[it]).collect();
+        let Some((caller, own)) = in_addon(&stack) else {
+            continue;
+        };
+        // How to unwind it is known soon after it was loaded.
+        let first = *first.get_or_insert(time);
+        if recording.threads[thread].tid != pid || time < first + KNOWN_AFTER_US {
+            continue;
+        }
+        all += 1;
+        let expected: &[&str] = match caller {
+            "inDeep" => &["frameless_deep", "frameless_leaf"],
+            "inSort" => &["frameless_sort", "frameless_compare", "frameless_leaf"],
+            "inCatches" => &["frameless_catcher", "frameless_thrower"],
+            _ => panic!("{stack:#?}"),
+        };
+        assert!(expected.starts_with(&own), "{stack:#?}");
+        let deep = |name: &str| stack.iter().filter(|it| it.function == name).count();
+        // Where the innermost of them runs, all others are there.
+        if own.len() == expected.len() {
+            turns.insert(caller);
+            match caller {
+                "inDeep" => assert_eq!(deep("frameless_deep"), 21, "{stack:#?}"),
+                "inSort" => assert_eq!(deep("frameless_sort"), 1, "{stack:#?}"),
+                _ => assert!(deep("frameless_thrower") <= 11, "{stack:#?}"),
+            }
+        }
+        whole += u64::from(stack.iter().any(|it| it.function == "node::Start"));
+    }
+    assert_eq!(turns.len(), 3, "{turns:?}");
+    assert!(
+        all > 100 && whole + 2.max(all / 1000) >= all,
+        "{whole} of {all} stacks in the addon reach node::Start"
+    );
+}
+
 fn main() -> std::process::ExitCode {
     matrix::main([
+        Test::new("frameless_addon", 20, frameless_addon).seldom_if(|_| true),
         Test::new("native_frames", 8, native_frames),
         Test::new("kernel_frames", 8, kernel_frames),
     ])
