@@ -13,6 +13,8 @@ command -v cc >/dev/null || missing+=(gcc)
 # kernel does not leave them in the process's folder.
 if [ "${1-}" = tests ]; then
     command -v gdb >/dev/null || missing+=(gdb)
+    # Pages are looked at in a browser.
+    command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
 fi
 if [ "${1-}" = bench ]; then
     command -v perf >/dev/null || missing+=(linux-perf)

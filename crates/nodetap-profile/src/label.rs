@@ -80,15 +80,17 @@ pub(crate) fn file_name(file: &str) -> String {
 /// The label of a process: `node /srv/app.js (pid 32642)`, or `pid 32642` where its command
 /// isn't known.
 pub fn process_label(pid: u32, process: Option<&Process>) -> String {
-    let command = process.map_or_else(String::new, |process| process.command.join(" "));
-    let command = trim(&command);
-    if command.is_empty() {
-        return format!("pid {pid}");
+    let command = process.map(|process| process_command(process, MAX_COMMAND));
+    match command.filter(|command| !command.is_empty()) {
+        Some(command) => format!("{command} (pid {pid})"),
+        None => format!("pid {pid}"),
     }
-    let mut label = String::new();
-    push_visible(&mut label, &cut_end(command, MAX_COMMAND));
-    let _ = write!(label, " (pid {pid})");
-    label
+}
+
+/// The command line of a process, or as much of it as `max` characters are, made safe to
+/// show; empty where it isn't known.
+pub(crate) fn process_command(process: &Process, max: usize) -> String {
+    visible(&cut_end(trim(&process.command.join(" ")), max))
 }
 
 /// The text with each character that can't safely be shown replaced by its escape, such as

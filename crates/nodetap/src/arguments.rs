@@ -161,7 +161,7 @@ mod tests {
             format("xml"),
             Err(Invalid::new(
                 "unknown format",
-                "one of: text, raw, folded, json, flame, cpuprofile, speedscope, pprof, firefox"
+                "one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox"
             ))
         );
         assert_eq!(

@@ -148,7 +148,7 @@ fn a_format_must_be_known() {
         2,
         &[
             "error: invalid value 'xml' for '--format <FORMAT>': unknown format",
-            "hint: one of: text, raw, folded, json, flame, cpuprofile, speedscope, pprof, firefox",
+            "hint: one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox",
         ],
     );
     assert_fails(
@@ -165,7 +165,7 @@ fn a_format_must_be_known() {
         2,
         &[
             "error: cannot tell a format from 'out.png': unknown format 'png' \
-             (known are text, raw, folded, json, flame, cpuprofile, speedscope, pprof, firefox)",
+             (known are text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox)",
             "hint: name one with --format",
         ],
     );
@@ -388,7 +388,7 @@ fn an_argument_cannot_write_control_characters() {
         &[
             "error: invalid value 'x\\n\\u{1b}[2Jerror: other' for '--format <FORMAT>': \
              unknown format",
-            "hint: one of: text, raw, folded, json, flame, cpuprofile, speedscope, pprof, firefox",
+            "hint: one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox",
         ],
     );
 }

@@ -5,6 +5,7 @@ pub mod firefox;
 pub mod flame;
 pub mod folded;
 mod functions;
+pub mod html;
 pub mod json;
 pub mod pprof;
 pub mod raw;
@@ -35,6 +36,8 @@ pub enum Format {
     Json,
     /// A flame graph for a browser: [`flame`].
     Flame,
+    /// A page for a browser, with graphs, a time line and tables: [`html`].
+    Html,
     /// One thread, for Chrome's DevTools and VS Code: [`cpuprofile`].
     CpuProfile,
     /// For [speedscope](https://www.speedscope.app): [`speedscope`].
@@ -47,12 +50,13 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Text,
         Self::Raw,
         Self::Folded,
         Self::Json,
         Self::Flame,
+        Self::Html,
         Self::CpuProfile,
         Self::Speedscope,
         Self::Pprof,
@@ -67,6 +71,7 @@ impl Format {
             Self::Folded => "folded",
             Self::Json => "json",
             Self::Flame => "flame",
+            Self::Html => "html",
             Self::CpuProfile => "cpuprofile",
             Self::Speedscope => "speedscope",
             Self::Pprof => "pprof",
@@ -75,8 +80,8 @@ impl Format {
     }
 
     /// The format that the extension of an output's path asks for: `out.svg` is a flame
-    /// graph, `out.json` is JSON, `out.folded`, `out.raw` and `out.cpuprofile` are what they
-    /// say. `out.pb.gz` and `out.pprof` are `pprof`, `out.speedscope.json` is `speedscope`,
+    /// graph, `out.html` a page, `out.json` is JSON, `out.folded`, `out.raw` and
+    /// `out.cpuprofile` are what they say. `out.pb.gz` and `out.pprof` are `pprof`, `out.speedscope.json` is `speedscope`,
     /// and `out.firefox.json` and `out.profile.json` are `firefox`.
     ///
     /// Any other path gets text, unless its extension is that of a format that profilers
@@ -92,6 +97,7 @@ impl Format {
         let before = before.map(|it| it.to_string_lossy().to_lowercase());
         match extension.as_str() {
             "svg" => Ok(Self::Flame),
+            "html" | "htm" => Ok(Self::Html),
             "json" => match before.as_deref() {
                 Some("speedscope") => Ok(Self::Speedscope),
                 Some("firefox" | "profile") => Ok(Self::Firefox),
@@ -102,9 +108,7 @@ impl Format {
             "gz" if matches!(before.as_deref(), Some("pb" | "pprof")) => Ok(Self::Pprof),
             "folded" | "collapsed" => Ok(Self::Folded),
             "raw" => Ok(Self::Raw),
-            "gz" | "html" | "pdf" | "perf" | "png" | "zst" => {
-                Err(UnknownFormat { name: extension })
-            }
+            "gz" | "pdf" | "perf" | "png" | "zst" => Err(UnknownFormat { name: extension }),
             _ => Ok(Self::Text),
         }
     }
@@ -113,7 +117,7 @@ impl Format {
     /// are.
     pub fn needs_sequence(self) -> bool {
         match self {
-            Self::Json | Self::CpuProfile | Self::Speedscope | Self::Firefox => true,
+            Self::Json | Self::Html | Self::CpuProfile | Self::Speedscope | Self::Firefox => true,
             Self::Text | Self::Raw | Self::Folded | Self::Flame | Self::Pprof => false,
         }
     }
@@ -179,6 +183,7 @@ pub fn write(profile: &Profile, format: Format, out: &mut dyn Write) -> io::Resu
         Format::Folded => folded::write(profile, &mut out)?,
         Format::Json => json::write(profile, &mut out)?,
         Format::Flame => flame::write(profile, &mut out)?,
+        Format::Html => html::write(profile, &mut out)?,
         Format::CpuProfile => cpuprofile::write(profile, &mut out)?,
         Format::Speedscope => speedscope::write(profile, &mut out)?,
         Format::Pprof => pprof::write(profile, &mut out)?,
@@ -199,7 +204,7 @@ mod tests {
         let error = "perf\x1b".parse::<Format>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            r"unknown format 'perf\u{1b}' (known are text, raw, folded, json, flame, cpuprofile, speedscope, pprof, firefox)"
+            r"unknown format 'perf\u{1b}' (known are text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox)"
         );
         assert!("Text".parse::<Format>().is_err());
         assert!("".parse::<Format>().is_err());
@@ -209,6 +214,8 @@ mod tests {
     fn a_path_tells_the_format() {
         for (path, format) in [
             ("out.svg", Format::Flame),
+            ("out.html", Format::Html),
+            ("OUT.HTM", Format::Html),
             ("/tmp/OUT.SVG", Format::Flame),
             ("a.b.json", Format::Json),
             ("out.txt", Format::Text),

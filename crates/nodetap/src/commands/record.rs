@@ -52,9 +52,9 @@ pub struct Arguments {
     #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
     rate: Option<u32>,
 
-    /// text, raw, folded, json, flame, cpuprofile (DevTools, VS Code), speedscope,
-    /// pprof or firefox [default: what the output's extension says, such as .svg,
-    /// .cpuprofile or .pb.gz; else text]
+    /// text, raw, folded, json, flame, html (a page), cpuprofile (DevTools, VS Code),
+    /// speedscope, pprof or firefox [default: what the output's extension says,
+    /// such as .html, .svg, .cpuprofile or .pb.gz; else text]
     #[arg(short, long, value_parser = arguments::format)]
     format: Option<Format>,
 
@@ -88,6 +88,8 @@ const EXAMPLES: &str = "\
 Examples:
   A flame graph of ten seconds, for a browser
     sudo nodetap record -p 4711 -d 10 -o out.svg
+  A page with graphs, a time line and tables
+    sudo nodetap record -p 4711 -d 10 -o out.html
   For Chrome's DevTools or VS Code
     sudo nodetap record -p 4711 -d 10 -o out.cpuprofile
   Until Ctrl-C; then a tree of calls

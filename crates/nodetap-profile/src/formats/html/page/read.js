@@ -1,0 +1,114 @@
+// Unpacks the recording that stands in this page. `pack.rs` says what is where.
+
+async function readRecording(text) {
+  if (typeof DecompressionStream === 'undefined') {
+    throw new Error('This browser is too old: it cannot unpack the recording (it has no ' +
+      'DecompressionStream). Chromium 80, Firefox 113, Safari 16.4 and later can.');
+  }
+  const packed = decodeBase64(text.trim());
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'));
+  let bytes;
+  try {
+    bytes = new Uint8Array(await new Response(unpacked).arrayBuffer());
+  } catch {
+    throw new Error('This page is damaged: its recording cannot be unpacked.');
+  }
+  return unpack(new Reader(bytes));
+}
+
+function decodeBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+class Reader {
+  constructor(bytes) {
+    this.bytes = bytes;
+    this.at = 0;
+    this.decoder = new TextDecoder();
+  }
+
+  number() {
+    const { bytes } = this;
+    let byte = bytes[this.at++];
+    let number = byte & 0x7f;
+    let factor = 128;
+    while (byte > 0x7f) {
+      byte = bytes[this.at++];
+      number += (byte & 0x7f) * factor;
+      factor *= 128;
+    }
+    if (byte === undefined) throw new Error('This page is damaged: its recording ends early.');
+    return number;
+  }
+
+  signed() {
+    const number = this.number();
+    return number % 2 === 0 ? number / 2 : -(number + 1) / 2;
+  }
+
+  column(length, Type = Uint32Array) {
+    const column = new Type(length);
+    for (let i = 0; i < length; i++) column[i] = this.number();
+    return column;
+  }
+
+  text(length) {
+    const text = this.decoder.decode(this.bytes.subarray(this.at, this.at + length));
+    this.at += length;
+    return text;
+  }
+}
+
+function unpack(reader) {
+  const head = JSON.parse(reader.text(reader.number()));
+  const lengths = reader.column(head.strings);
+  const strings = Array.from(lengths, (length) => reader.text(length));
+  const packages = {
+    name: reader.column(head.packages),
+    version: reader.column(head.packages),
+    isDependency: reader.column(head.packages),
+  };
+  const column = () => reader.column(head.frames);
+  const frames = {
+    kind: column(),
+    origin: column(),
+    name: column(),
+    file: column(),
+    package: column(),
+    functionLine: column(),
+    functionColumn: column(),
+    line: column(),
+    column: column(),
+    how: column(),
+  };
+  const callers = new Uint32Array(head.stacks);
+  for (let i = 1; i < head.stacks; i++) callers[i] = i - reader.number();
+  const tops = new Uint32Array(head.stacks);
+  for (let i = 1; i < head.stacks; i++) tops[i] = reader.number();
+  const leaves = reader.column(head.leaves);
+  const threads = head.threads.map(() => readRuns(reader, head));
+  return { head, strings, packages, frames, callers, tops, leaves, threads };
+}
+
+function readRuns(reader, head) {
+  const length = reader.number();
+  const start = new Uint32Array(length);
+  const end = new Uint32Array(length);
+  const gaps = new Float64Array(length);
+  for (let i = 0; i < length; i++) gaps[i] = reader.signed();
+  const extra = new Float64Array(length);
+  for (let i = 0; i < length; i++) extra[i] = reader.signed();
+  const count = reader.column(length, Float64Array);
+  const leaf = reader.column(length);
+  let at = 0;
+  for (let i = 0; i < length; i++) {
+    start[i] = at + gaps[i];
+    at = start[i] + extra[i] + count[i] * head.period;
+    end[i] = at;
+  }
+  return { length, start, end, count, leaf };
+}
