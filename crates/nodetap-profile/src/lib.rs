@@ -19,23 +19,34 @@
 //! This crate knows neither V8 nor Linux: whoever takes and names the stacks has already
 //! turned addresses into frames.
 
+mod by;
+mod diff;
 pub mod dump;
+mod filter;
 pub mod formats;
 mod frame;
 mod label;
+mod numbers;
 mod origin;
 mod profile;
+pub mod recording;
 mod sequence;
 mod stacks;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod weights;
 
+pub use by::By;
+pub use diff::{Diff, DiffFormat};
 pub use dump::{Dump, ThreadDump};
+pub use filter::{Filter, ThreadChoice};
 pub use formats::Format;
 pub use frame::{Frame, Kind, Position, Tier};
 pub use label::{executing_label, frame_label, process_label, visible};
 pub use origin::{Origin, Package};
 pub use profile::{Metadata, Mode, Process, Profile, Sample, SampleKey, Thread, ThreadId};
+pub use regex::Regex;
 pub use stacks::{FrameId, StackId};
 pub use tree::{CallTree, Label, Node};
+pub use weights::Weight;

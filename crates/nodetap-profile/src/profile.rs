@@ -190,6 +190,8 @@ pub struct Profile {
     /// How it was made; to be completed when the recording ends.
     pub metadata: Metadata,
     processes: Vec<Process>,
+    /// By their ids the indexes of the processes.
+    index_of_pid: FxHashMap<u32, usize>,
     threads: Vec<Thread>,
     frames: Frames,
     stacks: Stacks,
@@ -197,6 +199,8 @@ pub struct Profile {
     sample_count: u64,
     /// Absent where nobody will ask for it.
     sequence: Option<Sequence>,
+    /// Those that nobody has taken yet, where somebody does.
+    handed_out: Option<Vec<Sample>>,
 }
 
 impl Profile {
@@ -205,12 +209,14 @@ impl Profile {
         Self {
             metadata,
             processes: Vec::new(),
+            index_of_pid: FxHashMap::default(),
             threads: Vec::new(),
             frames: Frames::default(),
             stacks: Stacks::default(),
             counts: FxHashMap::default(),
             sample_count: 0,
             sequence: Some(Sequence::new()),
+            handed_out: None,
         }
     }
 
@@ -218,6 +224,21 @@ impl Profile {
     /// [need](crate::Format::needs_sequence) them one by one.
     pub fn keep_no_sequence(&mut self) {
         self.sequence = None;
+    }
+
+    /// Samples are to be counted, and kept until they are [taken](Self::take_samples).
+    pub fn hand_out_samples(&mut self) {
+        self.keep_no_sequence();
+        self.handed_out = Some(Vec::new());
+    }
+
+    /// The samples that were added since this was last asked, of a profile that
+    /// [hands them out](Self::hand_out_samples).
+    pub fn take_samples(&mut self) -> Vec<Sample> {
+        self.handed_out
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// The file that holds the sequence of samples when it is long is to be made in this
@@ -256,9 +277,12 @@ impl Profile {
     /// Adds a process. Its id is what ties threads to it: where one of that id is
     /// there, this is what is known of it now.
     pub fn add_process(&mut self, process: Process) {
-        match self.processes.iter_mut().find(|it| it.pid == process.pid) {
-            Some(known) => *known = process,
-            None => self.processes.push(process),
+        match self.index_of_pid.get(&process.pid) {
+            Some(&index) => self.processes[index] = process,
+            None => {
+                self.index_of_pid.insert(process.pid, self.processes.len());
+                self.processes.push(process);
+            }
         }
     }
 
@@ -319,13 +343,26 @@ impl Profile {
             self.metadata.lost += count;
             return;
         }
+        if let Some(samples) = &mut self.handed_out {
+            samples.push(sample);
+        }
         let key = SampleKey {
             thread,
             stack,
             mode,
         };
+        self.add_count(key, count);
+    }
+
+    /// Adds samples that are not told one by one.
+    pub(crate) fn add_count(&mut self, key: SampleKey, count: u64) {
         *self.counts.entry(key).or_default() += count;
         self.sample_count += count;
+    }
+
+    /// Whether samples are told one by one.
+    pub(crate) fn has_sequence(&self) -> bool {
+        self.sequence.is_some()
     }
 
     /// The processes, in the order in which they were added.

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::numbers::{after_step, encode, encode_step};
 use crate::profile::{Mode, Sample, ThreadId};
 use crate::stacks::StackId;
 
@@ -81,7 +82,7 @@ impl Sequence {
             return false;
         }
         let before = self.last.map_or(0, |last| last.time_us);
-        encode(&mut self.tail, sample, before);
+        encode_sample(&mut self.tail, sample, before);
         self.last = Some(sample);
         self.len += 1;
         true
@@ -182,16 +183,14 @@ const ONE: u8 = 1;
 
 /// A byte that tells mode and whether a count follows; the time since the sample before,
 /// which may be negative; thread, stack, and that count.
-fn encode(to: &mut Vec<u8>, sample: Sample, before: u64) {
+fn encode_sample(to: &mut Vec<u8>, sample: Sample, before: u64) {
     let is_one = sample.count == 1;
     to.push((sample.mode as u8) << 1 | if is_one { ONE } else { 0 });
-    let since = sample.time_us.wrapping_sub(before).cast_signed();
-    // The sign goes to the lowest bit: small numbers of either sign are short.
-    encode_number(to, ((since << 1) ^ (since >> 63)).cast_unsigned());
-    encode_number(to, sample.thread.number().into());
-    encode_number(to, sample.stack.number().into());
+    encode_step(to, before, sample.time_us);
+    encode(to, sample.thread.number().into());
+    encode(to, sample.stack.number().into());
     if !is_one {
-        encode_number(to, sample.count.into());
+        encode(to, sample.count.into());
     }
 }
 
@@ -199,10 +198,9 @@ fn decode(from: &mut impl BufRead, before: u64) -> io::Result<Sample> {
     let mut head = [0];
     from.read_exact(&mut head)?;
     let mode = Mode::ALL.get(usize::from(head[0] >> 1));
-    let since = decode_number(from)?;
-    let since = (since >> 1).cast_signed() ^ -((since & 1).cast_signed());
+    let step = decode_number(from)?;
     let mut sample = Sample::new(
-        before.wrapping_add_signed(since),
+        after_step(before, step),
         ThreadId::from_number(decode_id(from)?),
         StackId::from_number(decode_id(from)?),
         *mode.ok_or(io::ErrorKind::InvalidData)?,
@@ -213,15 +211,7 @@ fn decode(from: &mut impl BufRead, before: u64) -> io::Result<Sample> {
     Ok(sample)
 }
 
-/// Seven bits a byte, the lowest first; the highest bit: another one follows.
-fn encode_number(to: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        to.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    to.push(number as u8);
-}
-
+/// What [`encode`] wrote.
 fn decode_number(from: &mut impl BufRead) -> io::Result<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {

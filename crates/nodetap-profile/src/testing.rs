@@ -150,7 +150,12 @@ pub(crate) fn deep(frames: usize) -> Profile {
 
 /// The profile in a format, as text.
 pub(crate) fn written(profile: &Profile, format: crate::Format) -> String {
+    String::from_utf8(written_bytes(profile, format)).unwrap()
+}
+
+/// The profile in a format.
+pub(crate) fn written_bytes(profile: &Profile, format: crate::Format) -> Vec<u8> {
     let mut out = Vec::new();
     crate::formats::write(profile, format, &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+    out
 }

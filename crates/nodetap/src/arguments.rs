@@ -1,9 +1,12 @@
 //! What may stand for each argument: parsers that say what is wrong with it.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
-use nodetap_profile::Format;
+use nodetap_profile::{By, Format, Regex};
+
+use crate::failure::Failure;
 
 /// Samples a second, where nobody says. Not 1000, which would fall in step with
 /// timers that many programs have.
@@ -12,6 +15,12 @@ pub const DEFAULT_RATE: u32 = 999;
 pub const DEFAULT_RATE_OF_PTRACE: u32 = 99;
 /// The most frames of a stack, where nobody says.
 pub const DEFAULT_MAX_DEPTH: u32 = 512;
+
+/// What the option says that names a format of all there are.
+pub const FORMAT_HELP: &str = "\
+text, raw, folded, json, flame, html (a page), cpuprofile (DevTools, VS Code), speedscope, \
+pprof, firefox or nodetap (all of it, for 'nodetap report') [default: what the output's \
+extension says, such as .html, .svg, .cpuprofile, .pb.gz or .nodetap; else text]";
 
 /// The highest rate that `--rate` takes, in samples a second.
 ///
@@ -80,6 +89,79 @@ pub fn duration(text: &str) -> Result<Duration, Invalid> {
     }
 }
 
+/// A moment of a recording: seconds after its start.
+pub fn moment(text: &str) -> Result<Duration, Invalid> {
+    const HINT: &str = "give seconds after the recording's start, such as 10 or 0.5";
+    let seconds = text.parse::<f64>().ok().filter(|it| !it.is_nan());
+    let seconds = seconds.ok_or_else(|| Invalid::new("not a number", HINT))?;
+    let too = if seconds < 0.0 {
+        "before the start"
+    } else {
+        "too late"
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| Invalid::new(too, HINT))
+}
+
+/// A regular expression.
+pub fn regex(text: &str) -> Result<Regex, Invalid> {
+    Regex::new(text).map_err(|error| {
+        // Lines that show where it is, then what.
+        let error = error.to_string();
+        let last = error.lines().last().unwrap_or_default();
+        Invalid::new(
+            format!(
+                "not a regular expression: {}",
+                last.trim_start_matches("error: ")
+            ),
+            r"what is meant literally has a \ before it, as in 'a\(b\)'",
+        )
+    })
+}
+
+/// What a row is.
+pub fn by(text: &str) -> Result<By, Invalid> {
+    let found = By::ALL.into_iter().find(|by| by.name() == text);
+    found.ok_or_else(|| {
+        let known = By::ALL.map(By::name).join(", ");
+        Invalid::new("unknown", format!("one of: {known}"))
+    })
+}
+
+/// Whether `by` has a meaning in `format`.
+pub fn check_rows(format: Format, by: By) -> crate::failure::Result<()> {
+    if by == By::Function || format.has_rows() {
+        return Ok(());
+    }
+    let with_rows = Format::ALL.into_iter().filter(|format| format.has_rows());
+    let known: Vec<&str> = with_rows.map(Format::name).collect();
+    Err(Failure::usage(format_args!(
+        "--by {} is not for {format}, which has every frame",
+        by.name()
+    ))
+    .hint(format_args!(
+        "name another with --format: {}",
+        known.join(", ")
+    )))
+}
+
+/// The format that is asked for, in words or by the output's name.
+pub fn output_format(
+    format: Option<Format>,
+    output: Option<&Path>,
+) -> crate::failure::Result<Format> {
+    match (format, output) {
+        (Some(format), _) => Ok(format),
+        (None, None) => Ok(Format::Text),
+        (None, Some(path)) => Format::from_path(path).map_err(|error| {
+            Failure::usage(format_args!(
+                "cannot tell a format from '{}': {error}",
+                path.display()
+            ))
+            .hint("name one with --format")
+        }),
+    }
+}
+
 /// A number of samples a second.
 pub fn rate(text: &str) -> Result<u32, Invalid> {
     whole(text, 1, MAX_RATE, "999 samples a second is a good rate")
@@ -94,6 +176,11 @@ pub fn max_depth(text: &str) -> Result<u32, Invalid> {
 /// A format, by its name.
 pub fn format(text: &str) -> Result<Format, Invalid> {
     one_of(&Format::ALL, text)
+}
+
+/// A format of `nodetap diff`.
+pub fn diff_format(text: &str) -> Result<Format, Invalid> {
+    one_of(&[Format::Text, Format::Json, Format::Flame], text)
 }
 
 /// A format of `nodetap sample`.
@@ -161,7 +248,7 @@ mod tests {
             format("xml"),
             Err(Invalid::new(
                 "unknown format",
-                "one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox"
+                "one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox, nodetap"
             ))
         );
         assert_eq!(

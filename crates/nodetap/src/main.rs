@@ -12,6 +12,8 @@ mod output;
 mod permissions;
 mod progress;
 mod recording;
+mod saved;
+mod selection;
 mod terminal;
 mod usage;
 mod watch;
@@ -22,7 +24,7 @@ use std::process::{ExitCode, exit};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use commands::{doctor, dump, ps, record, sample};
+use commands::{diff, doctor, dump, ps, record, report, sample};
 
 /// A profiler for running Node.js processes: nothing to install in them, no
 /// flag to start them with, no restart.
@@ -42,6 +44,9 @@ Examples:
     sudo nodetap sample 4711 text 10
   A flame graph of it, for a browser
     sudo nodetap record -p 4711 -d 10 -o out.svg
+  Keep all that was recorded, and look at it later
+    sudo nodetap record -p 4711 -d 10 -o out.nodetap
+    nodetap report out.nodetap --by package
   What does it do at this moment, or wait for?
     sudo nodetap dump -p 4711
   Why does it not work here?
@@ -55,6 +60,10 @@ enum Command {
     Sample(sample::Arguments),
     /// Sample processes, with all options
     Record(record::Arguments),
+    /// Make any format of a recording that was kept
+    Report(report::Arguments),
+    /// Compare two recordings: what got slower, and what faster
+    Diff(diff::Arguments),
     /// Print the stack of every thread, once, now
     Dump(dump::Arguments),
     /// List the Node.js processes of this machine
@@ -73,6 +82,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Record(arguments) => record::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Ps(arguments) => ps::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nodetap_profile::Format;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::failure::{Failure, Result, reason};
@@ -47,6 +49,16 @@ impl Output {
             .hint(remedy(path, &error))
         })?;
         Ok(Output { place, shown })
+    }
+
+    /// The same for a result in `format`, which may be none for a terminal.
+    pub fn open_for(path: Option<&Path>, format: Format) -> Result<Output> {
+        let output = Output::open(path)?;
+        if format.is_binary() && output.is_terminal() {
+            let message = format!("{format} is a binary format, not for a terminal");
+            return Err(Failure::usage(message).hint("write it to a file: --output FILE"));
+        }
+        Ok(output)
     }
 
     /// The directory that the result will lie in, if it will be a file.
@@ -94,17 +106,93 @@ impl Output {
             Place::File(path) => replace(&path, write),
             Place::Stream(file) => whole(file, write).map(drop),
         };
-        written.map_err(|error| {
-            if error.kind() == io::ErrorKind::BrokenPipe {
-                return Failure::silent(0);
-            }
-            Failure::new(format_args!(
-                "cannot write to '{}': {}",
-                self.shown,
-                reason(&error)
-            ))
-        })
+        written.map_err(|error| failure(&self.shown, &error))
     }
+
+    /// Opens the place for a result that is written bit by bit from now on. A file that is
+    /// there is kept as `NAME.old`.
+    pub fn begin(&self) -> Result<Begun> {
+        let begun = |file, renamed| Begun {
+            file,
+            shown: self.shown.clone(),
+            renamed,
+        };
+        let opened = match &self.place {
+            Place::Stdout => {
+                let fd = io::stdout().as_fd().try_clone_to_owned();
+                fd.map(|fd| begun(File::from(fd), None))
+            }
+            Place::Stream(file) => file.try_clone().map(|file| begun(file, None)),
+            Place::File(path) => {
+                begin(path).map(|(file, old)| begun(file, Some((path.clone(), old))))
+            }
+        };
+        opened.map_err(|error| failure(&self.shown, &error))
+    }
+}
+
+/// A place that is written to bit by bit.
+#[derive(Debug)]
+pub struct Begun {
+    /// To be written to.
+    pub file: File,
+    /// The path as the user wrote it.
+    pub shown: String,
+    /// The file's path, if it is one, and what was there before is called now.
+    renamed: Option<(PathBuf, Option<PathBuf>)>,
+}
+
+impl Begun {
+    /// There is nothing to be written: what was there is put back.
+    pub fn undo(self) {
+        if let Some((path, old)) = self.renamed {
+            // Nothing depends on it.
+            let _ = match old {
+                Some(old) => fs::rename(old, path),
+                None => fs::remove_file(path),
+            };
+        }
+    }
+}
+
+/// A write to the place that is shown as `shown` failed.
+pub fn failure(shown: &str, error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::silent(0);
+    }
+    let shown = match shown {
+        "stdout" => shown.to_owned(),
+        path => format!("'{path}'"),
+    };
+    Failure::new(format_args!("cannot write to {shown}: {}", reason(error)))
+}
+
+/// Makes a new file at `path`. What is there gets another name, which is returned: a
+/// recording may end at any moment, and until then nobody knows whether it is of more use.
+fn begin(path: &Path) -> io::Result<(File, Option<PathBuf>)> {
+    let there = fs::metadata(path).ok();
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    let old = there.is_some().then(|| PathBuf::from(old));
+    if let Some(old) = &old {
+        fs::rename(path, old)?;
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(there.as_ref().map_or(0o666, |there| there.mode() & 0o7777))
+        .open(path)?;
+    if let Some(there) = there {
+        like(&file, &there)?;
+    }
+    Ok((file, old))
+}
+
+/// Makes a file that of the one that was there before it.
+fn like(file: &File, there: &fs::Metadata) -> io::Result<()> {
+    // Only root may give a file away; for others it stays theirs.
+    let _ = fchown(file, Some(there.uid()), Some(there.gid()));
+    file.set_permissions(there.permissions())
 }
 
 /// Where writing to `path` leads, if it can be done.
@@ -151,9 +239,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     let (file, name) = create_beside(path, mode)?;
     let written = whole(file, write).and_then(|file| {
         if let Some(there) = there {
-            // Only root may give a file away; for others it stays theirs.
-            let _ = fchown(&file, Some(there.uid()), Some(there.gid()));
-            file.set_permissions(there.permissions())?;
+            like(&file, &there)?;
         }
         fs::rename(&name, path)
     });

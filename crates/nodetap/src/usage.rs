@@ -72,7 +72,9 @@ fn failure(error: &clap::Error) -> Failure {
             let name = context(ContextKind::InvalidSubcommand).unwrap_or_default();
             let message = format!("no such command: '{name}'");
             let similar = context(ContextKind::SuggestedSubcommand);
-            let hint = similar.map(|similar| format!("did you mean '{similar}'?"));
+            // The nearest is the last.
+            let nearest = similar.as_deref().and_then(|it| it.rsplit(", ").next());
+            let hint = nearest.map(|similar| format!("did you mean '{similar}'?"));
             return Failure::usage(message).hint(hint.unwrap_or_else(commands));
         }
         (

@@ -148,7 +148,7 @@ fn a_format_must_be_known() {
         2,
         &[
             "error: invalid value 'xml' for '--format <FORMAT>': unknown format",
-            "hint: one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox",
+            "hint: one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox, nodetap",
         ],
     );
     assert_fails(
@@ -165,7 +165,7 @@ fn a_format_must_be_known() {
         2,
         &[
             "error: cannot tell a format from 'out.png': unknown format 'png' \
-             (known are text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox)",
+             (known are text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox, nodetap)",
             "hint: name one with --format",
         ],
     );
@@ -209,8 +209,7 @@ fn a_sampler_that_is_not_there_is_not_pretended() {
 
 #[test]
 fn what_is_missing_or_too_much_is_named() {
-    const COMMANDS: &str =
-        "hint: the commands are sample, record, dump, ps, doctor; see 'nodetap --help'";
+    const COMMANDS: &str = "hint: the commands are sample, record, report, diff, dump, ps, doctor; see 'nodetap --help'";
     let cases: &[(&[&str], [&str; 2])] = &[
         (&[], ["error: no command given", COMMANDS]),
         (&["top"], ["error: no such command: 'top'", COMMANDS]),
@@ -388,7 +387,7 @@ fn an_argument_cannot_write_control_characters() {
         &[
             "error: invalid value 'x\\n\\u{1b}[2Jerror: other' for '--format <FORMAT>': \
              unknown format",
-            "hint: one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox",
+            "hint: one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox, nodetap",
         ],
     );
 }

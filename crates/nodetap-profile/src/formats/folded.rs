@@ -29,7 +29,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// A label as a frame of a folded stack, with what the form can't hold replaced.
-pub(super) fn frame_name(label: &str) -> Cow<'_, str> {
+pub(crate) fn frame_name(label: &str) -> Cow<'_, str> {
     let comment = label.starts_with("# ").then_some(1);
     let number = label.rfind(' ').filter(|&space| {
         label[space + 1..]
@@ -52,7 +52,7 @@ pub(super) fn frame_name(label: &str) -> Cow<'_, str> {
 
 /// The names from the outermost frame to the one a walk stands at, joined by `;`.
 #[derive(Default)]
-pub(super) struct Path {
+pub(crate) struct Path {
     joined: String,
     /// Where in `joined` the name of each level ends.
     ends: Vec<usize>,
@@ -60,7 +60,7 @@ pub(super) struct Path {
 
 impl Path {
     /// Moves to a frame at a depth, which is at most one more than that of the last one.
-    pub(super) fn enter(&mut self, depth: usize, name: &str) {
+    pub(crate) fn enter(&mut self, depth: usize, name: &str) {
         self.ends.truncate(depth);
         match self.ends.last() {
             Some(&end) => {
@@ -73,7 +73,7 @@ impl Path {
         self.ends.push(self.joined.len());
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.joined
     }
 }

@@ -7,6 +7,7 @@ pub mod folded;
 mod functions;
 pub mod html;
 pub mod json;
+pub mod packages;
 pub mod pprof;
 pub mod raw;
 pub mod speedscope;
@@ -20,8 +21,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::Profile;
 use crate::label::visible;
+use crate::{By, Profile, recording};
 
 /// A format that a profile can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,11 +47,13 @@ pub enum Format {
     Pprof,
     /// For the Firefox Profiler: [`firefox`].
     Firefox,
+    /// All that was recorded, in few bytes: [`recording`].
+    Nodetap,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Text,
         Self::Raw,
         Self::Folded,
@@ -61,6 +64,7 @@ impl Format {
         Self::Speedscope,
         Self::Pprof,
         Self::Firefox,
+        Self::Nodetap,
     ];
 
     /// The name by which users ask for it.
@@ -76,6 +80,7 @@ impl Format {
             Self::Speedscope => "speedscope",
             Self::Pprof => "pprof",
             Self::Firefox => "firefox",
+            Self::Nodetap => "nodetap",
         }
     }
 
@@ -108,6 +113,7 @@ impl Format {
             "gz" if matches!(before.as_deref(), Some("pb" | "pprof")) => Ok(Self::Pprof),
             "folded" | "collapsed" => Ok(Self::Folded),
             "raw" => Ok(Self::Raw),
+            "nodetap" => Ok(Self::Nodetap),
             "gz" | "pdf" | "perf" | "png" | "zst" => Err(UnknownFormat { name: extension }),
             _ => Ok(Self::Text),
         }
@@ -117,14 +123,24 @@ impl Format {
     /// are.
     pub fn needs_sequence(self) -> bool {
         match self {
-            Self::Json | Self::Html | Self::CpuProfile | Self::Speedscope | Self::Firefox => true,
+            Self::Json
+            | Self::Html
+            | Self::CpuProfile
+            | Self::Speedscope
+            | Self::Firefox
+            | Self::Nodetap => true,
             Self::Text | Self::Raw | Self::Folded | Self::Flame | Self::Pprof => false,
         }
     }
 
     /// Whether the output is binary and so no use on a terminal.
     pub fn is_binary(self) -> bool {
-        self == Self::Pprof
+        matches!(self, Self::Pprof | Self::Nodetap)
+    }
+
+    /// Whether it shows [rows](By) that frames are merged into, and not each frame.
+    pub fn has_rows(self) -> bool {
+        matches!(self, Self::Text | Self::Raw | Self::Folded | Self::Flame)
     }
 }
 
@@ -188,8 +204,25 @@ pub fn write(profile: &Profile, format: Format, out: &mut dyn Write) -> io::Resu
         Format::Speedscope => speedscope::write(profile, &mut out)?,
         Format::Pprof => pprof::write(profile, &mut out)?,
         Format::Firefox => firefox::write(profile, &mut out)?,
+        Format::Nodetap => recording::write(profile, &mut out)?,
     }
     out.flush()
+}
+
+/// The same with frames merged by something, in a format that
+/// [has rows](Format::has_rows); the others have all frames in any case. By package, text is
+/// a table: [`packages`].
+pub fn write_by(profile: &Profile, format: Format, by: By, out: &mut dyn Write) -> io::Result<()> {
+    match (format, by) {
+        (_, By::Function) => write(profile, format, out),
+        (Format::Text, By::Package) => {
+            let mut out = BufWriter::with_capacity(64 * 1024, out);
+            packages::write(profile, &mut out)?;
+            out.flush()
+        }
+        _ if format.has_rows() => write(&by.merged(profile), format, out),
+        _ => write(profile, format, out),
+    }
 }
 
 #[cfg(test)]
@@ -204,7 +237,7 @@ mod tests {
         let error = "perf\x1b".parse::<Format>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            r"unknown format 'perf\u{1b}' (known are text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox)"
+            r"unknown format 'perf\u{1b}' (known are text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox, nodetap)"
         );
         assert!("Text".parse::<Format>().is_err());
         assert!("".parse::<Format>().is_err());
@@ -231,6 +264,7 @@ mod tests {
             ("out.pb", Format::Pprof),
             ("speedscope.json", Format::Json),
             (".speedscope.json", Format::Json),
+            ("out.nodetap", Format::Nodetap),
             ("out", Format::Text),
             (".svg", Format::Text),
             ("-", Format::Text),
@@ -269,9 +303,7 @@ mod tests {
         let (unsampled, _) = crate::testing::empty();
         for profile in [crate::testing::small(), unsampled] {
             for format in Format::ALL {
-                let mut written = Vec::new();
-                write(&profile, format, &mut written).unwrap();
-                let whole = written.len();
+                let whole = crate::testing::written_bytes(&profile, format).len();
                 for room in [0, whole / 2, whole.saturating_sub(1)] {
                     let result = write(&profile, format, &mut Closing(room));
                     match result {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use nodetap_profile::Format;
+use nodetap_profile::{By, Format};
 
 use crate::arguments::{self, DEFAULT_MAX_DEPTH};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::recording::{self, SamplerChoice, Settings};
 
 /// Sample processes, with all options.
@@ -52,15 +52,18 @@ pub struct Arguments {
     #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
     rate: Option<u32>,
 
-    /// text, raw, folded, json, flame, html (a page), cpuprofile (DevTools, VS Code),
-    /// speedscope, pprof or firefox [default: what the output's extension says,
-    /// such as .html, .svg, .cpuprofile or .pb.gz; else text]
-    #[arg(short, long, value_parser = arguments::format)]
+    #[arg(short, long, value_parser = arguments::format, help = arguments::FORMAT_HELP)]
     format: Option<Format>,
 
     /// Where to write the result [default: -, which is stdout]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// What a row of text, raw, folded or flame is: function, line (that was
+    /// executing), file or package
+    #[arg(long, value_name = "WHAT", default_value = "function")]
+    #[arg(value_parser = arguments::by)]
+    by: By,
 
     /// Show C++ frames too: Node's, V8's, libraries', addons'
     #[arg(long)]
@@ -98,11 +101,13 @@ Examples:
     nodetap record -o out.svg -- node app.js
   With all processes that it starts
     nodetap record --subprocesses -o out.svg -- npm start
+  All there is to know, to look at later ('nodetap report')
+    sudo nodetap record -p 4711 -d 60 -o out.nodetap
   What it waits for, besides what it computes
     sudo nodetap record -p 4711 -d 10 --wall -o out.svg
   Two processes, C++ frames too, more often
     sudo nodetap record -p 4711 -p 4712 -d 5 -r 4999 --native -o out.svg
-  All there is to know, for a program
+  The same for a program
     sudo nodetap record -p 4711 -d 10 -f json | jq '.threads'";
 
 /// Does it.
@@ -113,6 +118,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             pids.push(*pid);
         }
     }
+    let format = arguments::output_format(arguments.format, arguments.output.as_deref())?;
+    arguments::check_rows(format, arguments.by)?;
     recording::record(&Settings {
         pids,
         command: (!arguments.command.is_empty()).then(|| arguments.command.clone()),
@@ -124,23 +131,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         native: arguments.native,
         kernel: arguments.kernel,
         wall: arguments.wall,
-        format: format(arguments)?,
+        format,
+        by: arguments.by,
         output: arguments.output.clone(),
         announcement: None,
     })
-}
-
-/// The format that is asked for, in words or by the output's name.
-fn format(arguments: &Arguments) -> Result<Format> {
-    match (&arguments.format, &arguments.output) {
-        (Some(format), _) => Ok(*format),
-        (None, None) => Ok(Format::Text),
-        (None, Some(path)) => Format::from_path(path).map_err(|error| {
-            Failure::usage(format_args!(
-                "cannot tell a format from '{}': {error}",
-                path.display()
-            ))
-            .hint("name one with --format")
-        }),
-    }
 }

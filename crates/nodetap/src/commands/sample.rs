@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use nodetap_profile::Format;
+use nodetap_profile::{By, Format};
 
 use crate::arguments;
 use crate::failure::Result;
@@ -59,6 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         kernel: false,
         wall: false,
         format: *format,
+        by: By::Function,
         output: None,
         announcement: Some(announcement(*pid, *format, *seconds)),
     })

@@ -1,6 +1,7 @@
 //! One recording, from the process ids, or the command, to the written result.
 
 mod family;
+mod stream;
 mod targets;
 mod wall;
 
@@ -11,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use nodetap_profile::{Format, Metadata, formats};
+use nodetap_profile::{By, Format, Metadata, formats};
 use nodetap_sampler::ebpf;
 use nodetap_sampler::priority::Preferred;
 use nodetap_sampler::ptrace::Stops;
@@ -31,6 +32,7 @@ use crate::progress::Progress;
 use crate::terminal;
 use crate::watch::End;
 use family::Family;
+use stream::Stream;
 use targets::Targets;
 
 const NEEDS_EBPF: &str = "off-CPU time needs the eBPF sampler";
@@ -60,6 +62,8 @@ pub struct Settings {
     pub wall: bool,
     /// What the result is written as.
     pub format: Format,
+    /// What a row of it is.
+    pub by: By,
     /// Where to; none or `-`: stdout.
     pub output: Option<PathBuf>,
     /// A line for stderr when the sampling starts.
@@ -95,11 +99,7 @@ pub fn record(settings: &Settings) -> Result<()> {
     }
     debug!(after = ?begun.elapsed(), "attached");
 
-    let output = Output::open(settings.output.as_deref())?;
-    if settings.format.is_binary() && output.is_terminal() {
-        let message = format!("{} is a binary format, not for a terminal", settings.format);
-        return Err(Failure::usage(message).hint("write it to a file: --output FILE"));
-    }
+    let output = Output::open_for(settings.output.as_deref(), settings.format)?;
     targets.keep_for(settings.format, output.directory());
     let starts_command = settings.command.is_some();
     let mut interrupts = Interrupts::listen(starts_command).map_err(|error| {
@@ -116,6 +116,10 @@ pub fn record(settings: &Settings) -> Result<()> {
         Some(command) => Family::start(command, settings.subprocesses)?,
         None => Family::of_processes(&settings.pids, settings.subprocesses),
     };
+    let mut stream = match settings.format {
+        Format::Nodetap => Some(Stream::begin(&output, &mut targets)?),
+        _ => None,
+    };
     if let Some(line) = &settings.announcement {
         terminal::line(line);
     }
@@ -131,6 +135,7 @@ pub fn record(settings: &Settings) -> Result<()> {
         family: &mut family,
         interrupts: &mut interrupts,
         output: &output,
+        stream: stream.as_mut(),
         stops: stops.as_ref(),
     }
     .run(&mut sampler, &mut progress);
@@ -147,8 +152,11 @@ pub fn record(settings: &Settings) -> Result<()> {
         .map_err(failure_of_sampler)?;
     drop(stops);
     let seen_any = !targets.is_empty();
-    let (profile, summary) = targets.finish(duration, totals.lost);
+    let (mut profile, summary) = targets.finish(duration, totals.lost);
     if !seen_any && let Some(failure) = family.why_nothing() {
+        if let Some(stream) = stream {
+            stream.undo();
+        }
         return Err(failure);
     }
     if let Some((directory, error)) = profile.sequence_error() {
@@ -164,7 +172,10 @@ pub fn record(settings: &Settings) -> Result<()> {
     if let Some(left_out) = formats::left_out(&profile, settings.format) {
         terminal::note(left_out);
     }
-    output.write(|to| formats::write(&profile, settings.format, to))?;
+    match stream {
+        Some(stream) => stream.finish(&mut profile)?,
+        None => output.write(|to| formats::write_by(&profile, settings.format, settings.by, to))?,
+    }
     let samples = profile.sample_count();
     terminal::line(closing_line(&profile.metadata, samples, totals.stops));
     if settings.wall
@@ -247,6 +258,8 @@ struct Run<'a> {
     family: &'a mut Family,
     interrupts: &'a mut Interrupts,
     output: &'a Output,
+    /// Where what is recorded is written to meanwhile, if it is.
+    stream: Option<&'a mut Stream>,
     /// Where nodetap may not stop at any time.
     stops: Option<&'a HeldStops>,
 }
@@ -295,6 +308,9 @@ impl Run<'_> {
             self.family.look(self.targets, sampler, max_depth)?;
             self.targets.name_batch();
             sampler.ignore_waits(&self.targets.take_unwanted_waits());
+            if let Some(stream) = &mut self.stream {
+                stream.write_new(self.targets)?;
+            }
             progress.update(elapsed, self.targets.samples());
         }
         Ok(())
@@ -388,7 +404,7 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// What was kept and what was not, and for how long threads stood still for it.
-fn closing_line(metadata: &Metadata, samples: u64, stops: Option<Stops>) -> String {
+pub fn closing_line(metadata: &Metadata, samples: u64, stops: Option<Stops>) -> String {
     let Metadata {
         sampler,
         rate_hz,

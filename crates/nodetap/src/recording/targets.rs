@@ -148,7 +148,9 @@ impl Targets {
     /// What is taken will be written in this format: no more is kept than that needs.
     /// What does not stay in memory goes to `directory`.
     pub fn keep_for(&mut self, format: Format, directory: Option<&Path>) {
-        if !format.needs_sequence() {
+        if format == Format::Nodetap {
+            self.profile.hand_out_samples();
+        } else if !format.needs_sequence() {
             self.profile.keep_no_sequence();
         }
         if let Some(directory) = directory {
@@ -175,6 +177,11 @@ impl Targets {
     /// How many samples have been named.
     pub fn samples(&self) -> u64 {
         self.profile.sample_count()
+    }
+
+    /// What has been recorded so far.
+    pub fn profile(&mut self) -> &mut Profile {
+        &mut self.profile
     }
 
     /// Where samples are put to be named.
