@@ -38,6 +38,7 @@ test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs t
 	@scripts/fetch-nodes.sh
 	@scripts/fetch-debian-node.sh
 	@scripts/fetch-test-programs.sh
+	@scripts/fetch-test-programs.sh crates/nodetap/tests/fixtures/npm-formats format-readers
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
 
 test-all: export NODETAP_TEST_NODES := all

@@ -12,6 +12,8 @@ command -v cc >/dev/null || missing+=(gcc)
 # gdb unwinds the same stacks as nodetap; and core files come from its gcore where the
 # kernel does not leave them in the process's folder.
 if [ "${1-}" = tests ]; then
+    # `go tool pprof` reads what we write for it.
+    command -v go >/dev/null || missing+=(golang-go)
     command -v gdb >/dev/null || missing+=(gdb)
     # Pages are looked at in a browser.
     command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)

@@ -44,6 +44,11 @@ pub fn programs() -> PathBuf {
     cached(Path::new("programs/node_modules"))
 }
 
+/// The `node_modules` folder with what reads the formats of other programs.
+pub fn format_readers() -> PathBuf {
+    cached(Path::new("format-readers/node_modules"))
+}
+
 fn cached(path: &Path) -> PathBuf {
     let path = cache().join(path);
     assert!(

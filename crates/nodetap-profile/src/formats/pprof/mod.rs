@@ -262,7 +262,6 @@ impl<W: Write> Writer<'_, W> {
             all.push(proto::Function {
                 id: id(number),
                 name,
-                system_name: name,
                 filename: function
                     .file
                     .as_deref()

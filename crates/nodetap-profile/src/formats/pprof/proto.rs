@@ -99,14 +99,14 @@ pub(super) struct Line {
     pub column: i64,
 }
 
+/// A function. Without a `system_name` nobody takes its name for one of C++ and makes it
+/// simpler: `<anonymous>` would lose all it has.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(super) struct Function {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     #[prost(int64, tag = "2")]
     pub name: i64,
-    #[prost(int64, tag = "3")]
-    pub system_name: i64,
     #[prost(int64, tag = "4")]
     pub filename: i64,
     #[prost(int64, tag = "5")]
