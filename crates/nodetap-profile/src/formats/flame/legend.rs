@@ -1,10 +1,23 @@
-//! The legend, which inferno has no way to draw: put in before the end of its SVG.
+//! The legend, which inferno has no way to draw, and styles: put in before the end of its
+//! SVG.
 
 use std::io::{self, Write};
 
 use super::colors::Class;
 
 const END: &[u8] = b"</svg>";
+
+/// Inferno's own styles come before: its button for searching can hardly be seen, and all is
+/// light. Frames keep their colours in the dark, which black text can be read on.
+const STYLE: &str = "<style>
+#search { opacity:1; }
+@media (prefers-color-scheme:dark) {
+svg { background:#18181b; }
+#background stop { stop-color:#18181b; }
+#title, #subtitle, #details, #unzoom, #search, #matched, #legend text { fill:#f4f4f5; }
+#frames > *:hover { stroke:white; }
+}
+</style>";
 
 /// A writer that passes on what it gets but holds back the closing tag, for
 /// [`finish`](Self::finish) to write the legend before it.
@@ -28,6 +41,7 @@ impl<'a> Legend<'a> {
 
     /// Writes the legend and the end of the document.
     pub(super) fn finish(self) -> io::Result<()> {
+        self.out.write_all(STYLE.as_bytes())?;
         // Its place is what inferno keeps free below its line with the details.
         write!(
             self.out,

@@ -41,7 +41,8 @@ class Boxes {
     context.fillRect(x, y, Math.max(width - gap, 0.4), ROW - 1);
     if (width >= MIN_LABELLED) {
       context.globalAlpha = isLit ? 1 : 0.55;
-      this.label(x + PADDING, y + ROW / 2, width - gap - 2 * PADDING, name, place, fn < 0);
+      const text = fn < 0 ? [this.css.ink, this.css.ink] : colors.textOn(fn);
+      this.label(x + PADDING, y + ROW / 2, width - gap - 2 * PADDING, [name, place], text);
     }
     context.globalAlpha = 1;
     if (fn >= 0 && fn === this.selected && width > 2) {
@@ -66,14 +67,14 @@ class Boxes {
     context.strokeRect(x + 1, y, Math.max(width - 2, 2), ROW - 1);
   }
 
-  label(x, y, room, name, place, isRoot) {
+  label(x, y, room, [name, place], [ink, faint]) {
     const { context } = this;
-    context.fillStyle = isRoot ? this.css.ink : this.colors.text;
+    context.fillStyle = ink;
     const shown = this.cut(name, room);
     context.fillText(shown, x, y);
     const left = room - this.width(shown) - 6;
     if (place && left > 60 && shown === name) {
-      context.fillStyle = isRoot ? this.css.ink : this.colors.faint;
+      context.fillStyle = faint;
       context.fillText(this.cut(place, left), x + this.width(name) + 6, y);
     }
   }

@@ -18,6 +18,11 @@ const FIRST_HUE = 185;
 const LAST_HUE = 325;
 const HUES = 15;
 
+// Name, place.
+const LIGHT_TEXT = ['#18181b', '#3f3f46'];
+const DARK_TEXT = ['#09090b', '#27272a'];
+const TEXT_ON_DARK = ['#f4f4f5', '#d4d4d8'];
+
 class Colors {
   constructor(model, groupWeights) {
     this.model = model;
@@ -29,8 +34,13 @@ class Colors {
   setTheme(isDark) {
     this.isDark = isDark;
     this.known = new Map();
-    this.text = isDark ? '#f4f4f5' : '#18181b';
-    this.faint = isDark ? '#d4d4d8' : '#3f3f46';
+  }
+
+  // The colours of a name and of what stands behind it, on a function's own.
+  textOn(fn) {
+    const { origin } = this.model.groups[this.model.groupOf[fn]];
+    if (!this.isDark) return LIGHT_TEXT;
+    return origin === ORIGIN_WAITING ? TEXT_ON_DARK : DARK_TEXT;
   }
 
   // The fill of a function: a shade of its group's colour.
@@ -54,7 +64,7 @@ class Colors {
     let [hue, chroma] = ORIGIN_COLORS[origin] ?? ORIGIN_COLORS[ORIGIN_UNKNOWN];
     if (origin === ORIGIN_DEPENDENCY) hue = this.hues.get(group);
     const isWaiting = origin === ORIGIN_WAITING;
-    const light = this.isDark ? (isWaiting ? 0.36 : 0.5) : (isWaiting ? 0.92 : 0.84);
+    const light = this.isDark ? (isWaiting ? 0.37 : 0.72) : (isWaiting ? 0.92 : 0.84);
     return `oklch(${(light + shade * 0.02).toFixed(3)} ${chroma} ${hue.toFixed(1)})`;
   }
 }

@@ -28,7 +28,7 @@ class Details {
     this.element.replaceChildren(
       ...this.heading(fn, tiers),
       this.calls('Callers', callers),
-      this.calls('Called', callees),
+      this.calls('Callees', callees),
       ...(lines.length > 0 ? [this.lines(lines)] : []),
     );
     this.element.dataset.function = fn;

@@ -11,8 +11,9 @@ function formatSamples(count) {
 }
 
 function formatMs(ms) {
-  if (ms >= 10000) return `${(ms / 1000).toFixed(1)}\u00a0s`;
-  if (ms >= 100) return `${formatCount(Math.round(ms))}\u00a0ms`;
+  if (ms >= 100000) return `${formatCount(Math.round(ms / 1000))}\u00a0s`;
+  if (ms >= 1000) return `${(ms / 1000).toFixed(ms >= 10000 ? 1 : 2)}\u00a0s`;
+  if (ms >= 100) return `${Math.round(ms)}\u00a0ms`;
   return `${ms.toFixed(1)}\u00a0ms`;
 }
 

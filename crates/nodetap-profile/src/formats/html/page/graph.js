@@ -197,7 +197,8 @@ class GraphView {
       rows.push([this.name === 'flame' ? 'of its caller' : 'of what it called', total, this.tree.total(parent)]);
     }
     const stackNode = this.name === 'flame' && node > 0 ? node : undefined;
-    return { fn: this.tree.fn(node), rows, stackNode };
+    const text = node === 0 ? 'All that is shown' : '';
+    return { fn: this.tree.fn(node), rows, stackNode, text };
   }
 
   // Shows the widest frame of a function.

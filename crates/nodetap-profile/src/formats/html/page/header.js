@@ -4,7 +4,8 @@ function showFacts(recording) {
   const { head } = recording;
   const [process] = head.processes;
   const isOne = head.processes.length === 1;
-  const title = isOne ? shortCommand(process) : `${head.processes.length} processes`;
+  const title = isOne ? shortCommand(process)
+    : head.processes.length > 0 ? `${head.processes.length} processes` : 'no process';
   const heading = byId('title');
   heading.replaceChildren(make('bdi', { text: title }));
   heading.title = head.processes.map((it) => `${it.pid}: ${it.command}`).join('\n');
@@ -24,7 +25,7 @@ function showFacts(recording) {
 
 // The command without the folder of its program.
 function shortCommand({ pid, command }) {
-  return command.replace(/^\S*\/(?=[^\s/]+( |$))/, '') || `pid ${pid}`;
+  return command.replace(/^\/\S*\/(?=[^\s/]+( |$))/, '') || `pid ${pid}`;
 }
 
 // What was not kept, as the closing line of a recording says it.

@@ -120,11 +120,18 @@ class Page {
     this.stage.redraw();
   }
 
+  // All of the time, in units: from the recording's start, unless samples begin late, as
+  // in a part of a recording.
   wholeRange() {
-    const { head } = this.recording;
-    this.end ??= Math.max(1, Math.ceil(head.duration_us / head.unit_us),
-      ...this.recording.threads.map((runs) => runs.end.reduce((a, b) => Math.max(a, b), 0)));
-    return [0, this.end];
+    if (!this.whole) {
+      const { head, threads } = this.recording;
+      const runs = threads.filter((it) => it.length > 0);
+      const start = runs.length > 0 ? Math.min(...runs.map((it) => it.start[0])) : 0;
+      const end = runs.reduce((last, it) => it.end.reduce((a, b) => Math.max(a, b), last), 1);
+      const isLate = start > (end - start);
+      this.whole = isLate ? [start, end] : [0, Math.max(end, Math.ceil(head.duration_us / head.unit_us))];
+    }
+    return this.whole;
   }
 
   shownRange() {
@@ -300,7 +307,7 @@ async function start() {
     root.dataset.state = 'failed';
     byId('message').hidden = false;
     byId('message').textContent = error.message;
-    throw error;
+    console.error(error);
   }
 }
 

@@ -26,7 +26,8 @@ function buildFunctions(recording) {
   if (recording.leaves.includes(0)) {
     functions.push(describe('(no frames)', '', [0, 0], 0, groups.of(ORIGIN_UNKNOWN, 0)));
   }
-  return { functions, groups: groups.list, ofFrame, noFrames };
+  const groupOf = Uint32Array.from(functions, (it) => it.group);
+  return { functions, groups: groups.list, groupOf, ofFrame, noFrames };
 }
 
 function describe(name, file, [line, column], kind, group) {
@@ -61,7 +62,7 @@ class Groups {
       number = this.list.length;
       this.known.set(key, number);
       const origins = this.recording.head.origins;
-      const label = isOfPackage ? this.label(packageNumber - 1) : origins[origin];
+      const label = (isOfPackage && this.label(packageNumber - 1)) || origins[origin];
       this.list.push({ origin, label, originName: origins[origin] });
     }
     return number;

@@ -30,12 +30,12 @@ class Overview {
     const bins = new Float64Array(columns * items);
     const [first, last] = this.page.wholeRange();
     const scale = columns / (last - first);
+    const isWanted = wantedLeaves(recording, model, tree, selection.waits);
     recording.threads.forEach((runs, thread) => {
       if (selection.threads && !selection.threads.has(thread)) return;
       for (let i = 0; i < runs.length; i++) {
         const leaf = runs.leaf[i];
-        if (selection.waits !== 'all'
-          && isWait(recording, model, tree, leaf) !== (selection.waits === 'waiting')) continue;
+        if (isWanted && !isWanted[leaf]) continue;
         const { group } = model.functions[tree.fn[tree.leafNode[leaf]]];
         const item = legend.itemOfGroup[group];
         const start = (runs.start[i] - first) * scale;

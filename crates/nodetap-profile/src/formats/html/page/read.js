@@ -3,7 +3,7 @@
 async function readRecording(text) {
   if (typeof DecompressionStream === 'undefined') {
     throw new Error('This browser is too old: it cannot unpack the recording (it has no ' +
-      'DecompressionStream). Chromium 80, Firefox 113, Safari 16.4 and later can.');
+      'DecompressionStream). Chromium 111, Firefox 113, Safari 16.4 and later can.');
   }
   const packed = decodeBase64(text.trim());
   const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'));
@@ -32,28 +32,41 @@ class Reader {
   }
 
   number() {
+    return this.numbers(new Float64Array(1))[0];
+  }
+
+  column(length) {
+    return this.numbers(new Uint32Array(length));
+  }
+
+  // Fills an array. Most numbers are of one byte or two, and there are millions.
+  numbers(array) {
     const { bytes } = this;
-    let byte = bytes[this.at++];
-    let number = byte & 0x7f;
-    let factor = 128;
-    while (byte > 0x7f) {
-      byte = bytes[this.at++];
-      number += (byte & 0x7f) * factor;
-      factor *= 128;
+    let { at } = this;
+    for (let i = 0; i < array.length; i++) {
+      let byte = bytes[at++];
+      let number = byte & 0x7f;
+      for (let shift = 7; byte > 0x7f; shift += 7) {
+        byte = bytes[at++];
+        // Above that, bits are not what numbers are made of.
+        if (shift < 28) number |= (byte & 0x7f) << shift;
+        else number += (byte & 0x7f) * 2 ** shift;
+      }
+      array[i] = number;
     }
-    if (byte === undefined) throw new Error('This page is damaged: its recording ends early.');
-    return number;
+    if (at > bytes.length) throw new Error('This page is damaged: its recording ends early.');
+    this.at = at;
+    return array;
   }
 
-  signed() {
-    const number = this.number();
-    return number % 2 === 0 ? number / 2 : -(number + 1) / 2;
-  }
-
-  column(length, Type = Uint32Array) {
-    const column = new Type(length);
-    for (let i = 0; i < length; i++) column[i] = this.number();
-    return column;
+  // The same for signed numbers.
+  signed(length) {
+    const array = this.numbers(new Float64Array(length));
+    for (let i = 0; i < length; i++) {
+      const number = array[i];
+      array[i] = number % 2 === 0 ? number / 2 : -(number + 1) / 2;
+    }
+    return array;
   }
 
   text(length) {
@@ -85,10 +98,12 @@ function unpack(reader) {
     column: column(),
     how: column(),
   };
+  // Stack 0 is the empty one.
+  const back = reader.column(head.stacks - 1);
   const callers = new Uint32Array(head.stacks);
-  for (let i = 1; i < head.stacks; i++) callers[i] = i - reader.number();
+  for (let i = 1; i < head.stacks; i++) callers[i] = i - back[i - 1];
   const tops = new Uint32Array(head.stacks);
-  for (let i = 1; i < head.stacks; i++) tops[i] = reader.number();
+  tops.set(reader.column(head.stacks - 1), 1);
   const leaves = reader.column(head.leaves);
   const threads = head.threads.map(() => readRuns(reader, head));
   return { head, strings, packages, frames, callers, tops, leaves, threads };
@@ -98,11 +113,9 @@ function readRuns(reader, head) {
   const length = reader.number();
   const start = new Uint32Array(length);
   const end = new Uint32Array(length);
-  const gaps = new Float64Array(length);
-  for (let i = 0; i < length; i++) gaps[i] = reader.signed();
-  const extra = new Float64Array(length);
-  for (let i = 0; i < length; i++) extra[i] = reader.signed();
-  const count = reader.column(length, Float64Array);
+  const gaps = reader.signed(length);
+  const extra = reader.signed(length);
+  const count = reader.numbers(new Float64Array(length));
   const leaf = reader.column(length);
   let at = 0;
   for (let i = 0; i < length; i++) {

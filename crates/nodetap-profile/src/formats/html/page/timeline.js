@@ -96,13 +96,13 @@ class TimeView {
   // The innermost node of each column of pixels: of what has most of its time. 0: nothing.
   columnNodes(runs, columns, from, to) {
     const { tree, selection, recording, model } = this.page;
+    const isWanted = wantedLeaves(recording, model, tree, selection.waits);
     const nodes = new Int32Array(columns);
     const most = new Float64Array(columns);
     const scale = columns / (to - from);
     for (let i = firstEndingAfter(runs, from); i < runs.length && runs.start[i] < to; i++) {
       const leaf = runs.leaf[i];
-      if (selection.waits !== 'all'
-        && isWait(recording, model, tree, leaf) !== (selection.waits === 'waiting')) continue;
+      if (isWanted && !isWanted[leaf]) continue;
       const start = Math.max(0, (runs.start[i] - from) * scale);
       const next = i + 1 < runs.length ? Math.max(runs.start[i + 1], runs.start[i]) : Infinity;
       const end = Math.min(columns, (Math.min(runs.end[i], next) - from) * scale);

@@ -1,7 +1,7 @@
 // How many samples there are of what, in the threads and the time that are shown.
 
 // `selection`: `threads` (numbers, null: all), `range` (from, to in units of time, null:
-// all), `waits` (`all`, `running`, `waiting`).
+// all), `waits` (`all`, `busy`: all but idle, `running`, `waiting`).
 function countSamples(recording, model, tree, selection) {
   const leafCounts = countLeaves(recording, model, tree, selection);
   const { nodes, parent, fn } = tree;
@@ -21,7 +21,7 @@ function countSamples(recording, model, tree, selection) {
   const groupTotal = new Float64Array(model.groups.length);
   for (let node = 1; node < nodes; node++) {
     if (total[node] === 0) continue;
-    const { group } = model.functions[fn[node]];
+    const group = model.groupOf[fn[node]];
     functionSelf[fn[node]] += self[node];
     groupSelf[group] += self[node];
     if (tree.isFirstOfFunction[node]) functionTotal[fn[node]] += total[node];
@@ -39,10 +39,10 @@ function countLeaves(recording, model, tree, { threads, range, waits }) {
     if (threads && !threads.has(thread)) return;
     addRuns(counts, runs, range);
   });
-  if (waits !== 'all') {
+  const isWanted = wantedLeaves(recording, model, tree, waits);
+  if (isWanted) {
     for (let leaf = 0; leaf < counts.length; leaf++) {
-      const isWaiting = isWait(recording, model, tree, leaf);
-      if (isWaiting !== (waits === 'waiting')) counts[leaf] = 0;
+      if (!isWanted[leaf]) counts[leaf] = 0;
     }
   }
   return counts;
@@ -70,19 +70,30 @@ function countWithin(start, end, count, [from, to]) {
   return before(to) - before(from);
 }
 
-// Whether a leaf says that the thread waited. With the kernel's frames that stands below
-// them.
-function isWait(recording, model, tree, leaf) {
-  const isIt = tree.waitingLeaves ??= new Int8Array(recording.leaves.length).fill(-1);
-  if (isIt[leaf] < 0) {
-    isIt[leaf] = 0;
-    for (let node = tree.leafNode[leaf]; node > 0; node = tree.parent[node]) {
-      const { origin } = model.groups[model.functions[tree.fn[node]].group];
-      if (origin === ORIGIN_WAITING) isIt[leaf] = 1;
-      if (model.functions[tree.fn[node]].kind !== KIND_KERNEL) break;
-    }
-  }
-  return isIt[leaf] === 1;
+// Which leaves are shown, as bytes; null: all.
+function wantedLeaves(recording, model, tree, waits) {
+  if (waits === 'all') return null;
+  tree.states ??= recording.leaves.map((_, leaf) => stateOf(model, tree, leaf));
+  const isWanted = {
+    busy: (state) => state !== STATE_IDLE,
+    running: (state) => state === STATE_RUNNING,
+    waiting: (state) => state !== STATE_RUNNING,
+  }[waits];
+  return Uint8Array.from(tree.states, (state) => (isWanted(state) ? 1 : 0));
+}
+
+const STATE_RUNNING = 0;
+const STATE_WAITING = 1;
+const STATE_IDLE = 2;
+
+// What a leaf says that its thread did. With the kernel's frames that stands below them.
+function stateOf(model, tree, leaf) {
+  let node = tree.leafNode[leaf];
+  while (node > 0 && model.functions[tree.fn[node]].kind === KIND_KERNEL) node = tree.parent[node];
+  if (node === 0) return STATE_RUNNING;
+  const { name, group } = model.functions[tree.fn[node]];
+  if (model.groups[group].origin !== ORIGIN_WAITING) return STATE_RUNNING;
+  return name === '(idle)' ? STATE_IDLE : STATE_WAITING;
 }
 
 // The samples that have a function of a set on their stacks.

@@ -79,7 +79,7 @@ function inWalkingOrder({ nodes, parent: oldParent, fn: oldFn }) {
 
 // Which nodes are of a function, or of a group, that is not among their callers: what
 // recursion must not count twice.
-function markOutermost(tree, { functions, groups }) {
+function markOutermost(tree, { functions, groups, groupOf }) {
   const { nodes, fn, end } = tree;
   const inFunction = new Uint32Array(functions.length);
   const inGroup = new Uint32Array(groups.length);
@@ -90,9 +90,9 @@ function markOutermost(tree, { functions, groups }) {
     while (open.length > 0 && end[open[open.length - 1]] <= node) {
       const left = fn[open.pop()];
       inFunction[left]--;
-      inGroup[functions[left].group]--;
+      inGroup[groupOf[left]]--;
     }
-    const { group } = functions[fn[node]];
+    const group = groupOf[fn[node]];
     tree.isFirstOfFunction[node] = inFunction[fn[node]]++ === 0 ? 1 : 0;
     tree.isFirstOfGroup[node] = inGroup[group]++ === 0 ? 1 : 0;
     open.push(node);
