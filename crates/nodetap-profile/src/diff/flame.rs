@@ -47,8 +47,8 @@ pub(super) fn write(diff: &Diff, out: &mut dyn Write) -> io::Result<()> {
 
 /// For each stack that is drawn its own samples before and after, in the order in which
 /// they are drawn. A function's own come before those of what it called: inferno takes the
-/// difference of a frame from the first line it stands in. What is not drawn, because it
-/// is gone or too narrow, counts as its caller's own.
+/// difference of a frame from the first line it stands in. What is too narrow to be drawn
+/// counts as its caller's own, and for no difference.
 fn lines(before: &CallTree, after: &CallTree) -> Vec<String> {
     let samples = after.total_samples();
     let least = samples as f64 * MIN_WIDTH / 100.0;
@@ -87,13 +87,11 @@ fn lines(before: &CallTree, after: &CallTree) -> Vec<String> {
     while let Some((depth, old, new)) = waiting.pop() {
         path.enter(depth, &frame_name(&after.label(&new).text));
         let below = pairs(old.as_ref(), Some(&new));
-        let (olds, news) = below.iter().fold((0, 0), |(olds, news), (old, new)| {
-            let old = old.as_ref().map_or(0, |old| old.total_samples);
-            (olds + old, news + new.total_samples)
-        });
-        let own_before = old.as_ref().map_or(0, |old| old.total_samples - olds);
-        let own_before = (own_before as f64 * scale).round() as u64;
-        let own_after = new.total_samples - news;
+        let drawn_below: u64 = below.iter().map(|(_, new)| new.total_samples).sum();
+        let too_narrow = new.total_samples - drawn_below - new.self_samples;
+        let own_before = old.as_ref().map_or(0, |old| old.self_samples);
+        let own_before = (own_before as f64 * scale).round() as u64 + too_narrow;
+        let own_after = new.self_samples + too_narrow;
         let line = format!("{} {own_before} {own_after}", path.as_str());
         bytes += line.len();
         if bytes > MAX_LINES {

@@ -299,7 +299,7 @@ fn a_graph_is_red_where_there_is_more_and_blue_where_there_is_less() {
             "all (50 samples, 100%)",
             "main /srv/app.js:1 (50 samples, 100.00%; -20.00%)",
             "new /srv/app.js:20 (10 samples, 20.00%; +20.00%)",
-            "work /srv/app.js:3 (20 samples, 40.00%; 0.00%)",
+            "work /srv/app.js:3 (20 samples, 40.00%; +20.00%)",
         ]
     );
     let rgb = |at: usize| -> Vec<u32> {
@@ -309,7 +309,7 @@ fn a_graph_is_red_where_there_is_more_and_blue_where_there_is_less() {
     let (main, new, work) = (rgb(1), rgb(2), rgb(3));
     assert!(main[2] > main[0], "{main:?}");
     assert!(new[0] > new[2], "{new:?}");
-    assert_eq!(work, [250, 250, 250]);
+    assert!(work[0] > work[2], "{work:?}");
 }
 
 #[test]
