@@ -232,6 +232,24 @@ fn told(counts: &Counts) -> Value {
     json!({ "all": counts.all, "of": counts.of_each })
 }
 
+/// How many samples count for each group: for that of the innermost frame of the program or
+/// of a package, and where there is none for that of the innermost frame.
+fn caused(profile: &Profile) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for sample in profile.samples().map(Result::unwrap) {
+        let frames: Vec<&Frame> = profile
+            .stack_frames(sample.stack)
+            .map(|frame| profile.frame(frame))
+            .collect();
+        let is_cause =
+            |frame: &&&Frame| matches!(Origin::of(frame), Origin::Own | Origin::Dependency);
+        let cause = frames.iter().find(is_cause).or(frames.first());
+        let name = cause.map_or_else(|| Origin::Unknown.name().to_owned(), |it| group(it));
+        *counts.entry(name).or_default() += u64::from(sample.count);
+    }
+    counts
+}
+
 /// How many samples have a frame whose label, place or package `matches`.
 fn matching(profile: &Profile, matches: impl Fn(&str) -> bool) -> u64 {
     let samples = profile.samples().map(Result::unwrap);
@@ -288,6 +306,7 @@ fn the_page_says_what_the_profile_says() {
             "page": page,
             "functions": told(&count(&profile, key, any)),
             "groups": told(&count(&profile, group, any)),
+            "caused": caused(&profile),
             "main": told(&count(&profile, key, of_main)),
             "running": told(&count(&profile, key, |it| !waits(it))),
             "range": [from as f64 / 1e6, to as f64 / 1e6],

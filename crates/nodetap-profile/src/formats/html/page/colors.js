@@ -13,10 +13,9 @@ const ORIGIN_COLORS = [
   [270, 0.012], // waiting
   [270, 0.0], // unknown
 ];
-// Dependencies share what is left of the circle.
-const FIRST_HUE = 185;
-const LAST_HUE = 325;
-const HUES = 15;
+// Dependencies share what is left of the circle. Those with most samples come first, and
+// are far from each other.
+const HUES = [245, 185, 305, 215, 275, 325, 200, 290, 230, 260];
 
 // Name, place.
 const LIGHT_TEXT = ['#18181b', '#3f3f46'];
@@ -69,26 +68,15 @@ class Colors {
   }
 }
 
-// A dependency has the hue that its name says, or the nearest one that none with more
-// samples has, as long as there are some.
+// A hue for each dependency.
 function chooseHues(groups, weights) {
   const dependencies = groups.map((_, group) => group)
     .filter((group) => groups[group].origin === ORIGIN_DEPENDENCY)
     .sort((a, b) => weights[b] - weights[a] || a - b);
-  const taken = new Set();
-  const hues = new Map();
-  for (const group of dependencies) {
-    const name = groups[group].label.replace(/(?!^)@.*/, '');
-    let wanted = hash(name) % HUES;
-    for (let i = 0; i < HUES && taken.has(wanted); i++) wanted = (wanted + 4) % HUES;
-    if (taken.size === HUES) taken.clear();
-    taken.add(wanted);
-    hues.set(group, FIRST_HUE + wanted / (HUES - 1) * (LAST_HUE - FIRST_HUE));
-  }
-  return hues;
+  return new Map(dependencies.map((group, rank) => [group, HUES[rank % HUES.length]]));
 }
 
-// FNV-1a: what has the same name has the same colour in every page.
+// FNV-1a: what has the same name has the same shade in every page.
 function hash(text) {
   let value = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) {

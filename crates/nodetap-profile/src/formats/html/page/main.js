@@ -10,7 +10,7 @@ class Page {
     this.model = buildFunctions(recording);
     this.tree = buildTree(recording, this.model);
     this.totals = countSamples(recording, this.model, this.tree, this.selection);
-    this.colors = new Colors(this.model, this.totals.groupSelf);
+    this.colors = new Colors(this.model, this.totals.groupTotal);
     this.colors.setTheme(isDark());
     this.where = new Where(recording, this.tree);
     this.boxes = new Boxes(this.model, this.colors);

@@ -3,11 +3,17 @@
 const FIRST_ROWS = 100;
 const MORE_ROWS = 400;
 
-const COLUMNS = [
-  { key: 'self', title: 'Self', hint: 'What it did itself' },
-  { key: 'total', title: 'Total', hint: 'With all that it called' },
-  { key: 'name', title: 'Function', hint: 'By name' },
-];
+const SELF = { key: 'self', title: 'Self', hint: 'What it did itself' };
+const CAUSED = {
+  key: 'caused',
+  title: 'Caused',
+  hint: 'Itself, and what Node.js, V8 and native code did for it: the innermost package on the stack counts',
+};
+const TOTAL = { key: 'total', title: 'Total', hint: 'With all that it called' };
+const COLUMNS = {
+  functions: [SELF, TOTAL, { key: 'name', title: 'Function', hint: 'By name' }],
+  packages: [SELF, CAUSED, TOTAL, { key: 'name', title: 'Package', hint: 'By name' }],
+};
 
 class Tables {
   constructor(page) {
@@ -15,7 +21,7 @@ class Tables {
     this.list = 'functions';
     this.sorting = {
       functions: { key: 'self', isUp: false },
-      packages: { key: 'self', isUp: false },
+      packages: { key: 'caused', isUp: false },
     };
     this.shown = FIRST_ROWS;
     this.head = document.querySelector('#list thead tr');
@@ -82,6 +88,7 @@ class Tables {
       place: it.label === it.originName ? '' : it.originName,
       group: number,
       self: totals.groupSelf[number],
+      caused: totals.groupCaused[number],
       total: totals.groupTotal[number],
     }));
   }
@@ -89,7 +96,7 @@ class Tables {
   sorted() {
     const wanted = this.filter.value.trim().toLowerCase();
     const { key, isUp } = this.sorting[this.list];
-    const other = key === 'self' ? 'total' : 'self';
+    const other = key === 'total' ? 'self' : 'total';
     const sign = isUp ? 1 : -1;
     return this.entries()
       .filter((it) => it.total > 0)
@@ -110,16 +117,16 @@ class Tables {
     more.hidden = rows.length <= this.shown;
     more.textContent = `${formatCount(rows.length - this.shown)} more: show ${formatCount(Math.min(MORE_ROWS, rows.length - this.shown))}`;
     byId('list').dataset.rows = rows.length;
+    byId('list').dataset.list = this.list;
     this.markSelected();
   }
 
   renderHead() {
     const sorting = this.sorting[this.list];
-    this.head.replaceChildren(...COLUMNS.map(({ key, title, hint }) => {
+    this.head.replaceChildren(...COLUMNS[this.list].map(({ key, title, hint }) => {
       const isSorted = sorting.key === key;
-      const text = key === 'name' && this.list === 'packages' ? 'Package' : title;
       const sign = isSorted ? (sorting.isUp ? ' ▴' : ' ▾') : '';
-      const button = make('button', { type: 'button', text: text + sign, title: hint });
+      const button = make('button', { type: 'button', text: title + sign, title: hint });
       button.addEventListener('click', () => {
         // Numbers begin with the most, names with A.
         sorting.isUp = isSorted ? !sorting.isUp : key === 'name';
@@ -146,8 +153,9 @@ class Tables {
       tabindex: 0,
       'data-number': it.number,
       'data-self': it.self,
+      'data-caused': it.caused,
       'data-total': it.total,
-    }, [this.amount('self', it.self, all), this.amount('total', it.total, all), name]);
+    }, COLUMNS[this.list].map(({ key }) => (key === 'name' ? name : this.amount(key, it[key], all))));
   }
 
   amount(key, count, all) {

@@ -19,17 +19,20 @@ function countSamples(recording, model, tree, selection) {
   const functionTotal = new Float64Array(model.functions.length);
   const groupSelf = new Float64Array(model.groups.length);
   const groupTotal = new Float64Array(model.groups.length);
+  const groupCaused = new Float64Array(model.groups.length);
   for (let node = 1; node < nodes; node++) {
     if (total[node] === 0) continue;
     const group = model.groupOf[fn[node]];
     functionSelf[fn[node]] += self[node];
     groupSelf[group] += self[node];
+    groupCaused[tree.cause[node] < 0 ? group : tree.cause[node]] += self[node];
     if (tree.isFirstOfFunction[node]) functionTotal[fn[node]] += total[node];
     if (tree.isFirstOfGroup[node]) groupTotal[group] += total[node];
   }
   return {
     all: total[0],
-    leafCounts, self, total, height, functionSelf, functionTotal, groupSelf, groupTotal,
+    leafCounts, self, total, height, functionSelf, functionTotal,
+    groupSelf, groupTotal, groupCaused,
   };
 }
 

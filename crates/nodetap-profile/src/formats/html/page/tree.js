@@ -78,13 +78,15 @@ function inWalkingOrder({ nodes, parent: oldParent, fn: oldFn }) {
 }
 
 // Which nodes are of a function, or of a group, that is not among their callers: what
-// recursion must not count twice.
+// recursion must not count twice. And for whose code each runs: its own if it is of the
+// program or a package, else that of the innermost such caller.
 function markOutermost(tree, { functions, groups, groupOf }) {
   const { nodes, fn, end } = tree;
   const inFunction = new Uint32Array(functions.length);
   const inGroup = new Uint32Array(groups.length);
   tree.isFirstOfFunction = new Uint8Array(nodes);
   tree.isFirstOfGroup = new Uint8Array(nodes);
+  tree.cause = new Int32Array(nodes).fill(-1);
   const open = [];
   for (let node = 1; node < nodes; node++) {
     while (open.length > 0 && end[open[open.length - 1]] <= node) {
@@ -95,6 +97,8 @@ function markOutermost(tree, { functions, groups, groupOf }) {
     const group = groupOf[fn[node]];
     tree.isFirstOfFunction[node] = inFunction[fn[node]]++ === 0 ? 1 : 0;
     tree.isFirstOfGroup[node] = inGroup[group]++ === 0 ? 1 : 0;
+    const isCause = groups[group].origin <= ORIGIN_DEPENDENCY;
+    tree.cause[node] = isCause ? group : tree.cause[tree.parent[node]];
     open.push(node);
   }
 }
