@@ -5,6 +5,7 @@
 //! [`ptrace`] does what can be done without the kernel's help: it stops the
 //! threads that run, and all threads once. [`sampler::Sampler`] is either.
 //! [`core`] has the stacks of a process that left a core file.
+//! [`event_loop`] tells how long the main thread keeps its event loop waiting.
 //! What comes out is [`raw::RawSample`] or, without a copy,
 //! [`raw::RawSampleRef`]; naming its frames is another crate's work.
 
@@ -13,6 +14,7 @@ pub mod builtins;
 pub mod core;
 pub mod discover;
 pub mod ebpf;
+pub mod event_loop;
 pub mod image;
 pub mod launch;
 pub mod memory;
