@@ -30,8 +30,14 @@ demo: build ## profiles a small program for five seconds and shows where it was
 build: tools ## builds the static release binary
 	cargo build $(CARGO_FLAGS) --package nodetap
 
-install: $(if $(wildcard $(BINARY)),,build) ## copies the binary to PREFIX/bin (default /usr/local/bin)
+SHARE := $(DESTDIR)$(PREFIX)/share
+install: $(if $(wildcard $(BINARY)),,build) ## copies the binary, its manual and shell completions below PREFIX (default /usr/local)
 	install -D --mode=755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/nodetap
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	$(BINARY) completions bash > $(SHARE)/bash-completion/completions/nodetap
+	$(BINARY) completions zsh > $(SHARE)/zsh/site-functions/_nodetap
+	$(BINARY) completions fish > $(SHARE)/fish/vendor_completions.d/nodetap.fish
+	$(BINARY) man $(SHARE)/man/man1
 
 test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs them all
 	@scripts/install-packages.sh tests

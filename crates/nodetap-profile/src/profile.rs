@@ -365,6 +365,18 @@ impl Profile {
         self.sequence.is_some()
     }
 
+    /// Forgets all samples and their stacks, for who adds them up himself and wants only
+    /// what is new the next time. Processes, threads and frames stay, and so do their ids;
+    /// those of stacks mean nothing any more.
+    pub fn forget_samples(&mut self) {
+        self.stacks = Stacks::default();
+        self.counts = FxHashMap::default();
+        self.sample_count = 0;
+        if let Some(sequence) = &mut self.sequence {
+            *sequence = Sequence::new();
+        }
+    }
+
     /// The processes, in the order in which they were added.
     pub fn processes(&self) -> &[Process] {
         &self.processes
@@ -491,6 +503,29 @@ mod tests {
         assert_eq!(profile.sample_count(), 30);
         assert_eq!(profile.samples().count(), 10);
         assert_eq!(profile.last_sample().unwrap().time_us, 9);
+    }
+
+    #[test]
+    fn forgotten_samples_leave_what_others_refer_to() {
+        let mut profile = Profile::new(Metadata::new("ebpf", 999));
+        let thread = profile.add_thread(Thread::default());
+        let [f, g] = ["f", "g"].map(|name| profile.intern_frame(Frame::new(Kind::Js, name)));
+        let add = |profile: &mut Profile, frames: &[FrameId]| {
+            let stack = profile.intern_stack(frames.iter().copied());
+            profile.add_sample(Sample::new(1, thread, stack, Mode::JavaScript));
+            stack
+        };
+        add(&mut profile, &[f, g]);
+        profile.forget_samples();
+        assert_eq!((profile.sample_count(), profile.stack_count()), (0, 1));
+        assert_eq!(
+            (profile.counts().count(), profile.samples().count()),
+            (0, 0)
+        );
+        assert_eq!((profile.frames().len(), profile.threads().len()), (2, 1));
+        let stack = add(&mut profile, &[g]);
+        assert_eq!(profile.stack_frames(stack).collect::<Vec<_>>(), [g]);
+        assert_eq!(profile.sample_count(), 1);
     }
 
     #[test]

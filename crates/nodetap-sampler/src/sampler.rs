@@ -128,6 +128,15 @@ impl Sampler {
         Ok(())
     }
 
+    /// How many samples were due and were not delivered so far, as far as that is known
+    /// before the end.
+    pub fn lost(&self) -> u64 {
+        match self {
+            Sampler::Ebpf(sampler) => sampler.lost().unwrap_or(0),
+            Sampler::Ptrace(_) => 0,
+        }
+    }
+
     /// Samples one process more.
     ///
     /// # Errors

@@ -87,6 +87,15 @@ impl Shares {
         }
     }
 
+    /// Those that were counted after `earlier`.
+    fn since(&self, earlier: &Shares) -> Shares {
+        let mut since = *self;
+        for (count, before) in since.samples.iter_mut().zip(earlier.samples) {
+            *count = count.saturating_sub(before);
+        }
+        since
+    }
+
     /// Whether there are none.
     pub fn are_empty(&self) -> bool {
         self.samples.iter().all(|&count| count == 0)
@@ -137,6 +146,24 @@ impl Summary {
         };
         threads.number += 1;
         threads.shares.add_all(shares);
+    }
+
+    /// What came after `earlier`, a summary of the same threads.
+    pub fn since(&self, earlier: &Summary) -> Summary {
+        let since = |now: &Threads, before: &Threads| {
+            let shares = now.shares.since(&before.shares);
+            match shares.are_empty() {
+                true => Threads::default(),
+                false => Threads {
+                    number: now.number,
+                    shares,
+                },
+            }
+        };
+        Summary {
+            main: since(&self.main, &earlier.main),
+            workers: since(&self.workers, &earlier.workers),
+        }
     }
 
     /// A line for the main threads and one for the others, where there are any. Where
@@ -208,6 +235,23 @@ mod tests {
                 "2 worker threads: 50 % builtins, 50 % unknown"
             ]
         );
+    }
+
+    #[test]
+    fn a_part_of_the_time_has_a_summary_of_its_own() {
+        let main = ThreadRole::new(true, "node", "node");
+        let mut earlier = Summary::default();
+        earlier.add(&main, &shares(&[(Share::JavaScript, 100)]));
+        let mut now = Summary::default();
+        now.add(
+            &main,
+            &shares(&[(Share::JavaScript, 103), (Share::Native, 1)]),
+        );
+        assert_eq!(
+            now.since(&earlier).lines(false),
+            ["main thread: 75 % JavaScript, 25 % native"]
+        );
+        assert!(now.since(&now).lines(false).is_empty());
     }
 
     #[test]

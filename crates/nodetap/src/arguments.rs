@@ -1,9 +1,12 @@
 //! What may stand for each argument: parsers that say what is wrong with it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Command};
 use nodetap_profile::{By, Format, Regex};
 
 use crate::failure::Failure;
@@ -174,26 +177,55 @@ pub fn max_depth(text: &str) -> Result<u32, Invalid> {
 }
 
 /// A format, by its name.
-pub fn format(text: &str) -> Result<Format, Invalid> {
-    one_of(&Format::ALL, text)
+pub fn formats() -> Formats {
+    Formats(&Format::ALL)
 }
 
 /// A format of `nodetap diff`.
-pub fn diff_format(text: &str) -> Result<Format, Invalid> {
-    one_of(&[Format::Text, Format::Json, Format::Flame], text)
+pub fn diff_formats() -> Formats {
+    Formats(&[Format::Text, Format::Json, Format::Flame])
 }
 
 /// A format of `nodetap sample`.
-pub fn sample_format(text: &str) -> Result<Format, Invalid> {
-    one_of(&[Format::Text, Format::Flame, Format::Raw], text)
+pub fn sample_formats() -> Formats {
+    Formats(&[Format::Text, Format::Flame, Format::Raw])
 }
 
-fn one_of(formats: &[Format], text: &str) -> Result<Format, Invalid> {
-    let found = formats.iter().find(|format| format.name() == text);
-    found.copied().ok_or_else(|| {
-        let known: Vec<&str> = formats.iter().map(|format| format.name()).collect();
-        Invalid::new("unknown format", format!("one of: {}", known.join(", ")))
-    })
+/// One of these formats, by its name; a shell can complete it.
+#[derive(Clone, Copy, Debug)]
+pub struct Formats(&'static [Format]);
+
+impl Formats {
+    fn find(self, text: &str) -> Result<Format, Invalid> {
+        let found = self.0.iter().find(|format| format.name() == text);
+        found.copied().ok_or_else(|| {
+            let known: Vec<&str> = self.0.iter().map(|format| format.name()).collect();
+            Invalid::new("unknown format", format!("one of: {}", known.join(", ")))
+        })
+    }
+}
+
+impl TypedValueParser for Formats {
+    type Value = Format;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Format, clap::Error> {
+        let formats = *self;
+        let find = move |text: &str| formats.find(text);
+        TypedValueParser::parse_ref(&find, command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = self
+            .0
+            .iter()
+            .map(|format| PossibleValue::new(format.name()));
+        Some(Box::new(names))
+    }
 }
 
 fn whole(text: &str, min: u32, max: u32, hint: &str) -> Result<u32, Invalid> {
@@ -243,16 +275,16 @@ mod tests {
 
     #[test]
     fn an_unknown_format_is_told_which_are_known() {
-        assert_eq!(format("json"), Ok(Format::Json));
+        assert_eq!(formats().find("json"), Ok(Format::Json));
         assert_eq!(
-            format("xml"),
+            formats().find("xml"),
             Err(Invalid::new(
                 "unknown format",
                 "one of: text, raw, folded, json, flame, html, cpuprofile, speedscope, pprof, firefox, nodetap"
             ))
         );
         assert_eq!(
-            sample_format("json"),
+            sample_formats().find("json"),
             Err(Invalid::new("unknown format", "one of: text, flame, raw"))
         );
     }

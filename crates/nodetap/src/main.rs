@@ -4,17 +4,21 @@
 //! ways to end without a result.
 
 mod arguments;
+mod choose;
 mod commands;
 mod failure;
 mod interrupt;
 mod job_control;
+mod open;
 mod output;
 mod permissions;
+mod processes;
 mod progress;
 mod recording;
 mod saved;
 mod selection;
 mod terminal;
+mod top;
 mod usage;
 mod watch;
 
@@ -24,13 +28,14 @@ use std::process::{ExitCode, exit};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use commands::{diff, doctor, dump, ps, record, report, sample};
+use commands::top as top_command;
+use commands::{completions, diff, doctor, dump, man, ps, record, report, sample};
 
 /// A profiler for running Node.js processes: nothing to install in them, no
 /// flag to start them with, no restart.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
-#[command(subcommand_required = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +47,8 @@ Examples:
     nodetap ps
   Where does process 4711 spend its time? A tree, after ten seconds
     sudo nodetap sample 4711 text 10
+  The same while it goes on
+    sudo nodetap top -p 4711
   A flame graph of it, for a browser
     sudo nodetap record -p 4711 -d 10 -o out.svg
   Keep all that was recorded, and look at it later
@@ -56,20 +63,17 @@ What is in a command: nodetap COMMAND --help";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sample a process for some seconds and print the result
+    // What each does is told by its arguments.
     Sample(sample::Arguments),
-    /// Sample processes, with all options
     Record(record::Arguments),
-    /// Make any format of a recording that was kept
     Report(report::Arguments),
-    /// Compare two recordings: what got slower, and what faster
     Diff(diff::Arguments),
-    /// Print the stack of every thread, once, now
     Dump(dump::Arguments),
-    /// List the Node.js processes of this machine
+    Top(top_command::Arguments),
     Ps(ps::Arguments),
-    /// Tell what this machine and user allow
     Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -86,7 +90,10 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Ps(arguments) => ps::run(&arguments),
+        Command::Top(arguments) => top_command::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,6 +118,7 @@ fn log_to_stderr_if_asked() {
 /// A panic is a mistake of ours: it is told as any failure is.
 fn tell_bugs_in_two_lines() {
     panic::set_hook(Box::new(|panic| {
+        top::screen::leave();
         let place = panic.location().map(ToString::to_string);
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();

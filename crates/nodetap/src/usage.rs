@@ -17,6 +17,11 @@ pub fn end(error: &clap::Error) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => Failure::of_stdout(&error).report(),
         },
+        // Nothing was asked: stderr says what could be. Where that is closed, nobody.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
         _ => failure(error).report(),
     }
 }
@@ -77,10 +82,7 @@ fn failure(error: &clap::Error) -> Failure {
             let hint = nearest.map(|similar| format!("did you mean '{similar}'?"));
             return Failure::usage(message).hint(hint.unwrap_or_else(commands));
         }
-        (
-            ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
-            ..,
-        ) => {
+        (ErrorKind::MissingSubcommand, ..) => {
             return Failure::usage("no command given").hint(commands());
         }
         // What is left of clap's kinds: its own first line, which says it.
@@ -111,6 +113,7 @@ fn commands() -> String {
 fn command_names() -> Vec<String> {
     crate::Cli::command()
         .get_subcommands()
+        .filter(|command| !command.is_hide_set())
         .map(|command| command.get_name().to_owned())
         .collect()
 }

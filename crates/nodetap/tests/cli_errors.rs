@@ -35,6 +35,11 @@ fn stderr(output: &Output) -> Vec<&str> {
     text.lines().collect()
 }
 
+fn stdout(output: &Output) -> Vec<&str> {
+    let text = std::str::from_utf8(&output.stdout).expect("UTF-8");
+    text.lines().collect()
+}
+
 /// A process that is killed when this is dropped.
 struct Running(Child);
 
@@ -209,10 +214,10 @@ fn a_sampler_that_is_not_there_is_not_pretended() {
 
 #[test]
 fn what_is_missing_or_too_much_is_named() {
-    const COMMANDS: &str = "hint: the commands are sample, record, report, diff, dump, ps, doctor; see 'nodetap --help'";
+    const COMMANDS: &str = "hint: the commands are sample, record, report, diff, dump, top, ps, \
+                            doctor, completions, man; see 'nodetap --help'";
     let cases: &[(&[&str], [&str; 2])] = &[
-        (&[], ["error: no command given", COMMANDS]),
-        (&["top"], ["error: no such command: 'top'", COMMANDS]),
+        (&["trace"], ["error: no such command: 'trace'", COMMANDS]),
         (
             &["dump"],
             [
@@ -230,8 +235,9 @@ fn what_is_missing_or_too_much_is_named() {
         (
             &["record"],
             [
-                "error: missing: --pid <PID>",
-                "hint: see 'nodetap record --help'",
+                "error: nothing to record: no process is named",
+                "hint: name one with --pid, 'nodetap ps' lists them, or start a program: \
+                 nodetap record -- COMMAND",
             ],
         ),
         (
@@ -279,6 +285,73 @@ fn what_is_missing_or_too_much_is_named() {
     ];
     for (arguments, lines) in cases {
         assert_fails(nodetap(arguments), 2, lines);
+    }
+}
+
+#[test]
+fn a_live_view_takes_a_terminal() {
+    assert_fails(
+        nodetap(&["top", "-p", "1"]),
+        2,
+        &[
+            "error: 'nodetap top' needs a terminal to draw on",
+            "hint: for a pipe or a file: nodetap record -p PID -d 10",
+        ],
+    );
+}
+
+#[test]
+fn what_goes_to_stdout_is_not_opened() {
+    assert_fails(
+        nodetap(&["record", "-p", "1", "--open", "-o", "-"]),
+        2,
+        &[
+            "error: --open cannot show what goes to stdout",
+            "hint: leave out --output, or name a file",
+        ],
+    );
+}
+
+/// Who asks for nothing is told, in short, what there is.
+#[test]
+fn nothing_asked_gets_the_help() {
+    let output = nodetap(&[]).output().expect("run");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.stdout, b"");
+    let asked = nodetap(&["-h"]).output().expect("run");
+    assert!(asked.status.success());
+    assert_eq!(stderr(&output), stdout(&asked));
+}
+
+#[test]
+fn every_command_has_examples_and_fits_a_terminal() {
+    let output = nodetap(&["--help"]).output().expect("run");
+    let lines = stdout(&output);
+    let commands = lines
+        .iter()
+        .skip_while(|line| **line != "Commands:")
+        .skip(1);
+    let commands = commands.map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+    let commands: Vec<&str> = commands.filter(|it| *it != "help").collect();
+    assert!(
+        commands.contains(&"record") && commands.len() >= 7,
+        "{commands:?}"
+    );
+    for command in commands {
+        let output = nodetap(&[command, "--help"]).output().expect("run");
+        let lines = stdout(&output);
+        let text = lines.join("\n");
+        let examples = text
+            .split_once("\nExamples:\n")
+            .map(|(_, examples)| examples);
+        let examples = examples.unwrap_or_else(|| panic!("{command} has no examples"));
+        assert!(examples.contains(&format!("nodetap {command}")), "{text}");
+        for line in lines {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+        for line in examples.lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Arguments {
 
     /// text (a table), json or flame [default: what the output's extension says, .svg or
     /// .json; else text]
-    #[arg(short, long, value_parser = arguments::diff_format)]
+    #[arg(short, long, value_parser = arguments::diff_formats(), hide_possible_values = true)]
     format: Option<Format>,
 
     /// Where to write the result [default: -, which is stdout]

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use nodetap_profile::{By, Format};
 
 use crate::arguments::{self, DEFAULT_MAX_DEPTH};
+use crate::choose;
 use crate::failure::Result;
 use crate::recording::{self, SamplerChoice, Settings};
 
@@ -16,25 +17,22 @@ use crate::recording::{self, SamplerChoice, Settings};
 /// Every thread of the processes, those born meanwhile included, is sampled at
 /// the same rate of the CPU time that it uses. The processes are neither stopped
 /// nor changed. (Who is not root gets another sampler, which stops a thread for a
-/// moment for each sample; and with --wall threads that wait are, once.) Ctrl-C ends a recording early; what was taken is written.
+/// moment for each sample; and with --wall threads that wait are, once.) Ctrl-C ends a
+/// recording early; what was taken is written.
 ///
 /// A command that is started here has nodetap's own input, output and terminal. It
 /// gets the signals that nodetap gets, and nodetap ends with its exit status.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The process to sample; give it again for more than one
-    #[arg(
-        short,
-        long = "pid",
-        value_name = "PID",
-        required_unless_present = "command"
-    )]
+    /// The process to sample; give it again for more than one [default: asks]
+    #[arg(short, long = "pid", value_name = "PID")]
     #[arg(value_parser = arguments::pid, allow_negative_numbers = true)]
     pids: Vec<u32>,
 
     /// Start this command and sample it from its first instruction until it ends
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "pids")]
+    #[arg(value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 
     /// Sample the processes that it starts too: what a shell, npm or cluster runs
@@ -52,12 +50,18 @@ pub struct Arguments {
     #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
     rate: Option<u32>,
 
-    #[arg(short, long, value_parser = arguments::format, help = arguments::FORMAT_HELP)]
+    #[arg(short, long, value_parser = arguments::formats(), hide_possible_values = true)]
+    #[arg(help = arguments::FORMAT_HELP)]
     format: Option<Format>,
 
     /// Where to write the result [default: -, which is stdout]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
+
+    /// Show the result in a browser when it is there; without --output it is a web
+    /// page in a temporary file
+    #[arg(long)]
+    open: bool,
 
     /// What a row of text, raw, folded or flame is: function, line (that was
     /// executing), file or package
@@ -97,6 +101,8 @@ Examples:
     sudo nodetap record -p 4711 -d 10 -o out.cpuprofile
   Until Ctrl-C; then a tree of calls
     sudo nodetap record -p 4711
+  The same, shown in the browser
+    sudo nodetap record -p 4711 -d 10 --open
   A program from its first instruction to its end; it need not be root
     nodetap record -o out.svg -- node app.js
   With all processes that it starts
@@ -112,14 +118,16 @@ Examples:
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut pids = Vec::with_capacity(arguments.pids.len());
-    for pid in &arguments.pids {
-        if !pids.contains(pid) {
-            pids.push(*pid);
-        }
-    }
-    let format = arguments::output_format(arguments.format, arguments.output.as_deref())?;
+    // Wrong usage is told before anybody is asked.
+    let format = match (arguments.format, &arguments.output) {
+        (None, None) if arguments.open => Format::Html,
+        (format, output) => arguments::output_format(format, output.as_deref())?,
+    };
     arguments::check_rows(format, arguments.by)?;
+    let pids = match arguments.command.is_empty() {
+        true => choose::or_ask(&arguments.pids, "record")?,
+        false => Vec::new(),
+    };
     recording::record(&Settings {
         pids,
         command: (!arguments.command.is_empty()).then(|| arguments.command.clone()),
@@ -134,6 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         format,
         by: arguments.by,
         output: arguments.output.clone(),
+        open: arguments.open,
         announcement: None,
     })
 }

@@ -25,7 +25,8 @@ pub struct Arguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    #[arg(short, long, value_parser = arguments::format, help = arguments::FORMAT_HELP)]
+    #[arg(short, long, value_parser = arguments::formats(), hide_possible_values = true)]
+    #[arg(help = arguments::FORMAT_HELP)]
     format: Option<Format>,
 
     /// Where to write the result [default: -, which is stdout]

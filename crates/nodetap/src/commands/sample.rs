@@ -23,7 +23,7 @@ pub struct Arguments {
 
     /// What to print: text (a tree of calls), flame (a flame graph, SVG) or
     /// raw (stacks, as DTrace prints them)
-    #[arg(value_parser = arguments::sample_format)]
+    #[arg(value_parser = arguments::sample_formats(), hide_possible_values = true)]
     format: Format,
 
     /// For how long; fractions are fine
@@ -61,6 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         format: *format,
         by: By::Function,
         output: None,
+        open: false,
         announcement: Some(announcement(*pid, *format, *seconds)),
     })
 }

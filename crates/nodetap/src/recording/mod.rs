@@ -1,8 +1,9 @@
 //! One recording, from the process ids, or the command, to the written result.
 
 mod family;
+pub mod sampling;
 mod stream;
-mod targets;
+pub mod targets;
 mod wall;
 
 use std::ffi::OsString;
@@ -11,27 +12,26 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use nodetap_profile::{By, Format, Metadata, formats};
-use nodetap_sampler::ebpf;
 use nodetap_sampler::priority::Preferred;
 use nodetap_sampler::ptrace::Stops;
-use nodetap_sampler::sampler::{self, Options, Sampler};
+use nodetap_sampler::sampler::{self, Sampler};
 use rustix::process::{Pid, Signal, kill_process};
 use tracing::debug;
 
-use crate::arguments::{DEFAULT_RATE, DEFAULT_RATE_OF_PTRACE};
 use crate::failure::{Failure, Result, reason};
 use crate::interrupt::Interrupts;
 use crate::job_control::HeldStops;
+use crate::open::Place;
 use crate::output::Output;
 use crate::permissions;
-use crate::permissions::observer::Observer;
 use crate::permissions::remedy::Task;
 use crate::progress::Progress;
 use crate::terminal;
 use crate::watch::End;
 use family::Family;
+pub use sampling::SamplerChoice;
+use sampling::Sampling;
 use stream::Stream;
 use targets::Targets;
 
@@ -66,20 +66,22 @@ pub struct Settings {
     pub by: By,
     /// Where to; none or `-`: stdout.
     pub output: Option<PathBuf>,
+    /// Whether it is to be shown when it is there.
+    pub open: bool,
     /// A line for stderr when the sampling starts.
     pub announcement: Option<String>,
 }
 
-/// What takes the stacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum SamplerChoice {
-    /// eBPF where this machine and user allow it, else ptrace
-    #[default]
-    Auto,
-    /// A program in the kernel: nothing is stopped
-    Ebpf,
-    /// Stopping each thread for a moment: needs no rights but to trace the process
-    Ptrace,
+impl Settings {
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            sampler: self.sampler,
+            rate_hz: self.rate_hz,
+            max_depth: self.max_depth,
+            kernel: self.kernel,
+            wall: self.wall,
+        }
+    }
 }
 
 /// Records, and writes the result.
@@ -87,6 +89,10 @@ pub fn record(settings: &Settings) -> Result<()> {
     if settings.wall && settings.sampler == SamplerChoice::Ptrace {
         return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
     }
+    let place = match settings.open {
+        true => Some(Place::choose(settings.output.as_deref(), settings.format)?),
+        false => None,
+    };
     let begun = Instant::now();
     let mut targets = Targets::new(nodetap_symbols::Options {
         native: settings.native,
@@ -99,7 +105,11 @@ pub fn record(settings: &Settings) -> Result<()> {
     }
     debug!(after = ?begun.elapsed(), "attached");
 
-    let output = Output::open_for(settings.output.as_deref(), settings.format)?;
+    let path = match &place {
+        Some(place) => Some(place.path()),
+        None => settings.output.as_deref(),
+    };
+    let output = Output::open_for(path, settings.format)?;
     targets.keep_for(settings.format, output.directory());
     let starts_command = settings.command.is_some();
     let mut interrupts = Interrupts::listen(starts_command).map_err(|error| {
@@ -109,9 +119,13 @@ pub fn record(settings: &Settings) -> Result<()> {
         ))
     })?;
 
-    let (mut sampler, better) = start_sampler(settings, &mut targets)?;
+    let task = match settings.command {
+        Some(_) => Task::Start,
+        None => Task::Attach,
+    };
+    let (mut sampler, better) = sampling::start(&settings.sampling(), &mut targets, task)?;
     debug!(after = ?begun.elapsed(), "sampling");
-    tell_what_is_missing(settings, &sampler, &targets);
+    tell_what_is_missing(settings.kernel, &sampler, &targets);
     let mut family = match &settings.command {
         Some(command) => Family::start(command, settings.subprocesses)?,
         None => Family::of_processes(&settings.pids, settings.subprocesses),
@@ -189,58 +203,18 @@ pub fn record(settings: &Settings) -> Result<()> {
     if let Some(better) = better {
         terminal::hint(better);
     }
+    if let Some(place) = place {
+        place.open();
+    }
     match starts_command {
         true => end_as_the_command(&mut family, &mut interrupts),
         false => Ok(()),
     }
 }
 
-/// Starts the sampler that is wanted. Where it is the second best, a hint tells
-/// what it would take to get the best.
-fn start_sampler(settings: &Settings, targets: &mut Targets) -> Result<(Sampler, Option<String>)> {
-    let options = |default_rate| Options {
-        rate_hz: settings.rate_hz.unwrap_or(default_rate),
-        kernel: settings.kernel,
-        max_depth: settings.max_depth,
-        wall: settings.wall,
-    };
-    let (of_ebpf, of_ptrace) = (options(DEFAULT_RATE), options(DEFAULT_RATE_OF_PTRACE));
-    let ptrace = || {
-        let sampler = Sampler::ptrace(&of_ptrace, targets.iter());
-        sampler.map_err(|error| failure_of_sampler(error.into()))
-    };
-    let task = match settings.command {
-        Some(_) => Task::Start,
-        None => Task::Attach,
-    };
-    let ebpf = match settings.sampler {
-        SamplerChoice::Ptrace => None,
-        _ => Some(Sampler::ebpf(&of_ebpf, targets.iter())),
-    };
-    let (sampler, better) = match ebpf {
-        None => (ptrace()?, None),
-        Some(Ok(sampler)) => (sampler, None),
-        Some(Err(error)) if settings.wall => {
-            let advice = permissions::advice_of_ebpf(&error, &Observer::gather(), task);
-            return Err(advice.failure(NEEDS_EBPF));
-        }
-        Some(Err(error)) if settings.sampler == SamplerChoice::Auto => {
-            debug!(%error, "no eBPF");
-            (ptrace()?, Some(better_sampler(&error, task)))
-        }
-        Some(Err(error)) => return Err(permissions::failure_of_sampler(&error.into(), task)),
-    };
-    let rate_hz = match sampler {
-        Sampler::Ebpf(_) => of_ebpf.rate_hz,
-        Sampler::Ptrace(_) => of_ptrace.rate_hz,
-    };
-    targets.start(sampler.name(), rate_hz);
-    Ok((sampler, better))
-}
-
 /// Tells of what was asked for and will not be there.
-fn tell_what_is_missing(settings: &Settings, sampler: &Sampler, targets: &Targets) {
-    if !settings.kernel {
+fn tell_what_is_missing(kernel: bool, sampler: &Sampler, targets: &Targets) {
+    if !kernel {
         return;
     }
     if matches!(sampler, Sampler::Ptrace(_)) {
@@ -385,18 +359,9 @@ fn end_as_the_command(family: &mut Family, interrupts: &mut Interrupts) -> Resul
     }
 }
 
-fn failure_of_sampler(error: sampler::Error) -> Failure {
+/// Why samples cannot be taken of processes that run.
+pub fn failure_of_sampler(error: sampler::Error) -> Failure {
     permissions::failure_of_sampler(&error, Task::Attach)
-}
-
-/// What it would take to sample by eBPF, which failed with `error`.
-fn better_sampler(error: &ebpf::Error, task: Task) -> String {
-    const BETTER: &str = "the eBPF sampler stops nothing and samples ten times as often";
-    let advice = permissions::advice_of_ebpf(error, &Observer::gather(), task);
-    match advice.hint {
-        Some(hint) => format!("{BETTER}: {hint}"),
-        None => format!("{BETTER}, but: {}", advice.reason),
-    }
 }
 
 fn milliseconds(duration: Duration) -> f64 {

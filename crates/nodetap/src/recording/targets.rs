@@ -158,6 +158,31 @@ impl Targets {
         }
     }
 
+    /// What is taken is looked at while it is: samples are only counted.
+    pub fn keep_counts_only(&mut self) {
+        self.profile.keep_no_sequence();
+    }
+
+    /// What was taken and named since samples were forgotten the last time.
+    pub fn taken(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Forgets all samples: they have been counted.
+    pub fn forget_samples(&mut self) {
+        self.profile.forget_samples();
+    }
+
+    /// What the threads that run JavaScript have done by now.
+    pub fn summary(&self) -> Summary {
+        self.symbolizer.summary()
+    }
+
+    /// How many samples were thrown away.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// From now on samples are taken, by this sampler.
     pub fn start(&mut self, sampler: &str, rate_hz: u32) {
         self.profile.metadata = Metadata::new(sampler, rate_hz);

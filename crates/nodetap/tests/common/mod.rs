@@ -17,6 +17,7 @@ pub mod cpu_profile;
 pub mod matrix;
 pub mod recording;
 pub mod target;
+pub mod terminal;
 pub mod truth;
 
 use std::fs::File;

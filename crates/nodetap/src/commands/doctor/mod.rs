@@ -22,7 +22,17 @@ use diagnose::{Facts, Report, State, diagnose};
 /// and the one command that would improve it. The exit status is 0 if a
 /// recording would work, else 1.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {}
+
+const EXAMPLES: &str = "\
+Examples:
+  What may this user do here, and what would help?
+    nodetap doctor
+  Would root have it better?
+    sudo nodetap doctor
+  In a script: record only where that is possible
+    nodetap doctor > /dev/null && nodetap record -o out.svg -- node app.js";
 
 /// Tells it; fails (without more words) where nothing could be recorded.
 pub fn run(_: &Arguments) -> Result<()> {
