@@ -45,6 +45,7 @@ test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs t
 	@scripts/fetch-debian-node.sh
 	@scripts/fetch-test-programs.sh
 	@scripts/fetch-test-programs.sh crates/nodetap/tests/fixtures/npm-formats format-readers
+	@scripts/fetch-test-programs.sh crates/nodetap/tests/fixtures/npm-transpilers transpilers
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
 
 test-all: export NODETAP_TEST_NODES := all

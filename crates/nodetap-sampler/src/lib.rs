@@ -21,6 +21,7 @@ pub mod memory;
 pub mod priority;
 pub mod ptrace;
 pub mod raw;
+pub mod root;
 pub mod sampler;
 pub mod sandbox;
 pub mod source;

@@ -5,16 +5,19 @@ mod returns;
 mod wasm;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use nodetap_profile::{Frame, FrameId, Kind, Mode, Profile};
+use nodetap_profile::{Frame, Kind, Mode};
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
+use nodetap_sampler::root::Root;
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::CodeKind;
 use nodetap_v8::{Heap, Tagged};
 use rustc_hash::FxHashMap;
 
+use crate::generated::{GeneratedCode, NamedFrame, NamedFrames, NamedId, Scripts};
 use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
-use crate::js::{self, Entered, JsNames, PcKind, REGEXP, Top};
+use crate::js::{self, Entered, Frames, JsNames, PcKind, REGEXP, Top};
 use crate::recent::Recent;
 use crate::wasm::WasmNames;
 use place::Place;
@@ -36,6 +39,8 @@ pub struct StackNames {
     wasm: WasmNames,
     interpreter: Interpreter,
     builtin_code: FxHashMap<u64, Rc<[u8]>>,
+    /// Of WebAssembly.
+    scripts: Scripts,
     cache: Recent<PhysicalFrame, Named>,
     /// Counts the batches of samples.
     epoch: u64,
@@ -52,7 +57,7 @@ struct PhysicalFrame {
 
 /// The frames that a physical frame stands for, innermost first.
 struct Named {
-    frames: Box<[FrameId]>,
+    frames: Box<[NamedId]>,
     /// Until which epoch that holds.
     until: u64,
 }
@@ -71,14 +76,16 @@ pub struct Context<'a> {
     /// Its native code.
     pub native: &'a mut dyn NativeCode,
     /// Where frames are kept.
-    pub profile: &'a mut Profile,
+    pub frames: &'a mut NamedFrames,
 }
 
 impl StackNames {
-    /// Nothing known yet.
-    pub fn new() -> StackNames {
+    /// Nothing known yet of a process whose files are below `root`. What its scripts say
+    /// of their source maps is read if they are wanted.
+    pub fn new(root: Option<Arc<Root>>, with_maps: bool) -> StackNames {
         StackNames {
-            js: JsNames::new(),
+            js: JsNames::new(Scripts::new(root.clone(), with_maps)),
+            scripts: Scripts::new(root, false),
             wasm: WasmNames::default(),
             interpreter: Interpreter::default(),
             builtin_code: FxHashMap::default(),
@@ -109,7 +116,7 @@ impl StackNames {
         &mut self,
         context: &mut Context<'_>,
         sample: &RawSampleRef<'_>,
-        frames: &mut Vec<FrameId>,
+        frames: &mut Vec<NamedId>,
     ) -> Mode {
         let Some((top, callers)) = sample.frames.split_first() else {
             return mode(sample, None, None);
@@ -137,11 +144,7 @@ impl StackNames {
             named.push(self.js.interpreted(context.target, first, offset));
             callers = others;
         }
-        frames.extend(
-            named
-                .into_iter()
-                .map(|frame| context.profile.intern_frame(frame)),
-        );
+        frames.extend(self.intern(context, named));
         let first = sample.frames.len() - callers.len();
         for (index, record) in callers.iter().enumerate() {
             self.js.of_frame(context.target, sample, first + index);
@@ -155,7 +158,7 @@ impl StackNames {
         &mut self,
         context: &mut Context<'_>,
         record: &FrameRecord,
-        frames: &mut Vec<FrameId>,
+        frames: &mut Vec<NamedId>,
     ) {
         let pc = record.pc;
         let key = self.key(context, record, pc);
@@ -168,7 +171,7 @@ impl StackNames {
         let mut named = Vec::new();
         let record = &self.js.up_to_date(context.target, record);
         self.caller(context.target, context.native, record, pc, &mut named);
-        let placed = |frame: &Frame| match frame.kind {
+        let placed = |frame: &NamedFrame| match frame.kind {
             Kind::Js => frame.position.is_some(),
             Kind::Wasm => !crate::wasm::is_unknown(frame),
             _ => &*frame.function != UNNAMED_CODE,
@@ -182,17 +185,31 @@ impl StackNames {
         // any more: they have been moved since the tick.
         let before = named
             .iter()
-            .any(js::is_unknown)
+            .any(|frame| js::is_unknown(frame))
             .then(|| self.cache.get(&key));
-        let ids: Box<[FrameId]> = match before.flatten() {
+        let ids = match before.flatten() {
             Some(known) => known.frames.clone(),
-            None => named
-                .into_iter()
-                .map(|frame| context.profile.intern_frame(frame))
-                .collect(),
+            None => self.intern(context, named),
         };
         frames.extend_from_slice(&ids);
         self.cache.insert(key, Named { frames: ids, until });
+    }
+
+    /// Keeps `frames`. Those of WebAssembly are told where they are from, too.
+    fn intern(&mut self, context: &mut Context<'_>, frames: Frames) -> Box<[NamedId]> {
+        let scripts = &mut self.scripts;
+        let frames = frames.into_iter().map(|frame| {
+            let file = frame.file.as_ref().filter(|_| frame.kind == Kind::Wasm);
+            let code = file.map(|file| GeneratedCode {
+                script: scripts.get(file, None),
+                text: None,
+            });
+            context.frames.intern(NamedFrame {
+                code: code.or(frame.code),
+                frame: frame.frame,
+            })
+        });
+        frames.collect()
     }
 
     /// What decides how a caller's frame is called: not its slots that mean
@@ -251,7 +268,7 @@ impl StackNames {
         native: &mut dyn NativeCode,
         record: &FrameRecord,
         pc: u64,
-        frames: &mut Vec<Frame>,
+        frames: &mut Frames,
     ) {
         match self.return_place(target, native, pc) {
             Place::Interpreter if Tagged(record.context).is_heap_object() => {
@@ -259,12 +276,12 @@ impl StackNames {
             }
             // It calls the runtime before it makes a function's frame.
             Place::Interpreter => {
-                frames.push(Frame::new(Kind::Builtin, "InterpreterEntryTrampoline"));
+                frames.push(Frame::new(Kind::Builtin, "InterpreterEntryTrampoline").into());
             }
             Place::Handler(name) | Place::Builtin(name) => {
-                frames.push(self.js.builtin(target, record, name));
+                frames.push(self.js.builtin(target, record, name).into());
             }
-            Place::Native => frames.push(native.frame(pc, PcKind::Return)),
+            Place::Native => frames.push(native.frame(pc, PcKind::Return).into()),
             Place::Compiled => {
                 if let Some(frame_type) = Self::wasm_frame_type(target, record) {
                     frames.extend(self.wasm_caller(target, frame_type, pc));
@@ -283,7 +300,7 @@ impl StackNames {
         native: &mut dyn NativeCode,
         sample: &RawSampleRef<'_>,
         record: &FrameRecord,
-        frames: &mut Vec<Frame>,
+        frames: &mut Frames,
     ) {
         let pc = record.pc;
         match self.place(target, native, pc) {
@@ -302,7 +319,7 @@ impl StackNames {
                 }
             },
             Place::Handler(name) => {
-                frames.push(Frame::new(Kind::Builtin, name));
+                frames.push(Frame::new(Kind::Builtin, name).into());
                 if self.is_script_function(target, record) {
                     let handler = self.running_handler(target, pc);
                     let offset = handler
@@ -311,7 +328,7 @@ impl StackNames {
                 }
             }
             Place::Builtin(name) => {
-                frames.push(self.js.builtin(target, record, name));
+                frames.push(self.js.builtin(target, record, name).into());
                 let top = self.top_of_builtin(target, native, sample, pc);
                 if name.starts_with("BaselineOutOfLinePrologue")
                     && top == Top::Own
@@ -328,7 +345,7 @@ impl StackNames {
                 }
             }
             Place::Native => {
-                frames.push(native.frame(pc, PcKind::Own));
+                frames.push(native.frame(pc, PcKind::Own).into());
                 // C++ without a frame, called by JavaScript directly. Its
                 // frame could as well hold what only looks like a function,
                 // so the call's return address must be there too.
@@ -353,7 +370,7 @@ impl StackNames {
         native: &mut dyn NativeCode,
         sample: &RawSampleRef<'_>,
         record: &FrameRecord,
-        frames: &mut Vec<Frame>,
+        frames: &mut Frames,
     ) {
         let code = self.js.code(target, record.pc);
         // What has been put there since the tick did not run then.
@@ -370,7 +387,7 @@ impl StackNames {
         // It has a frame of its own almost everywhere, and goes through it by ways that
         // only look like a function's end. What calls it has a frame, too.
         if code.code.kind == CodeKind::RegExp {
-            frames.push(Frame::new(Kind::Pseudo, REGEXP));
+            frames.push(Frame::new(Kind::Pseudo, REGEXP).into());
             return;
         }
         let offset = (record.pc - code.code.start) as usize;
@@ -427,9 +444,9 @@ impl StackNames {
         sample: &RawSampleRef<'_>,
         record: &FrameRecord,
         name: &str,
-        frames: &mut Vec<Frame>,
+        frames: &mut Frames,
     ) {
-        frames.push(Frame::new(Kind::Builtin, name));
+        frames.push(Frame::new(Kind::Builtin, name).into());
         if self.is_script_function(target, record) {
             let caller = self.find_return(target, native, sample, record);
             self.resume(target, native, record, caller, frames);
@@ -444,7 +461,7 @@ impl StackNames {
         native: &mut dyn NativeCode,
         record: &FrameRecord,
         return_address: Option<u64>,
-        frames: &mut Vec<Frame>,
+        frames: &mut Frames,
     ) {
         if let Some(pc) = return_address {
             self.caller(target, native, record, pc, frames);
@@ -516,12 +533,6 @@ impl StackNames {
     }
 }
 
-impl Default for StackNames {
-    fn default() -> Self {
-        StackNames::new()
-    }
-}
-
 /// Decides what only looked like the end of a frame.
 fn settled(top: Top, native: &mut dyn NativeCode) -> Top {
     match top {
@@ -535,7 +546,7 @@ fn settled(top: Top, native: &mut dyn NativeCode) -> Top {
 
 /// What the thread was in at the tick: `place` is what its pc is in, `top` the frame
 /// that this was named.
-fn mode(sample: &RawSampleRef<'_>, place: Option<Place<'_>>, top: Option<&Frame>) -> Mode {
+fn mode(sample: &RawSampleRef<'_>, place: Option<Place<'_>>, top: Option<&NamedFrame>) -> Mode {
     if sample.in_kernel {
         return Mode::Kernel;
     }
@@ -556,8 +567,8 @@ fn mode(sample: &RawSampleRef<'_>, place: Option<Place<'_>>, top: Option<&Frame>
 }
 
 /// Compiled code that V8 does not describe any more.
-fn unnamed_code() -> Frame {
-    Frame::new(Kind::Native, UNNAMED_CODE)
+fn unnamed_code() -> NamedFrame {
+    Frame::new(Kind::Native, UNNAMED_CODE).into()
 }
 
 /// The bytecode offset in a frame's slot: up to date where it called something.

@@ -1,14 +1,19 @@
 //! Raw samples in, a profile out.
 
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{io, mem};
 
-use nodetap_profile::{Frame, FrameId, Kind, Mode, Profile, Sample, StackId, Thread, ThreadId};
+use nodetap_profile::{Frame, Kind, Mode, Profile, Thread, ThreadId};
 use nodetap_sampler::raw::{RawSampleRef, Wait};
+use nodetap_sampler::root::{Root, RootIdentity};
 use nodetap_sampler::target::Target;
 use rustc_hash::FxHashMap;
 
 use crate::complete::Starts;
+use crate::generated::{NamedFrames, NamedId};
+use crate::held::{Held, Shown, ShownSample};
 use crate::js::PcKind;
 use crate::kernel::KernelNames;
 use crate::native::{NativeNames, Pc};
@@ -25,7 +30,12 @@ pub struct Options {
     pub native: bool,
     /// The kernel's frames too.
     pub kernel: bool,
+    /// JavaScript where its original source is.
+    pub source_maps: bool,
 }
+
+/// How long the frames of a stack wait for each of their originals.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Names the samples of any number of processes.
 pub struct Symbolizer {
@@ -33,7 +43,14 @@ pub struct Symbolizer {
     native: NativeNames,
     kernel: KernelNames,
     processes: FxHashMap<u32, ProcessNames>,
-    frames: Vec<FrameId>,
+    /// The files of each container, once, however many processes are in it.
+    roots: FxHashMap<RootIdentity, Weak<Root>>,
+    /// All frames, as V8 has them.
+    named: NamedFrames,
+    /// Samples that wait for what their frames were made of.
+    held: Held,
+    /// Those of the stack that is being named, innermost first.
+    frames: Vec<NamedId>,
     /// What waits that nobody wants to see are known by.
     unwanted: Vec<u32>,
     /// By what the threads' waits are known by.
@@ -51,15 +68,6 @@ pub struct NamedStack {
     pub complete: bool,
     /// What the thread is for, where that is known: `(v8 worker)`.
     pub role: Option<&'static str>,
-}
-
-/// What was made of a sample.
-#[derive(Clone, Copy)]
-struct Shown {
-    thread: ThreadId,
-    stack: StackId,
-    mode: Mode,
-    complete: bool,
 }
 
 /// The last wait of a thread. It may come in parts, of which the first was named while
@@ -102,6 +110,9 @@ impl Symbolizer {
             native: NativeNames::new(),
             kernel: KernelNames::new(),
             processes: FxHashMap::default(),
+            roots: FxHashMap::default(),
+            named: NamedFrames::default(),
+            held: Held::default(),
             frames: Vec::new(),
             unwanted: Vec::new(),
             waits: FxHashMap::default(),
@@ -116,7 +127,7 @@ impl Symbolizer {
     pub fn attach(&mut self, target: &Target) -> io::Result<()> {
         self.native.attach(target.source.clone())?;
         let names = ProcessNames {
-            stacks: StackNames::new(),
+            stacks: StackNames::new(self.root(target), self.options.source_maps),
             starts: Starts::new(),
             main_name: target.source.thread_name(target.pid),
             threads: FxHashMap::default(),
@@ -126,6 +137,19 @@ impl Symbolizer {
             before.sum_up(&mut self.summary);
         }
         Ok(())
+    }
+
+    /// The files that `target` sees; `None` where they are not ours to look at.
+    fn root(&mut self, target: &Target) -> Option<Arc<Root>> {
+        let root = Root::of(&target.source);
+        let root = root.inspect_err(|error| tracing::debug!(target.pid, %error, "no files"));
+        let root = root.ok()?;
+        let known = self.roots.entry(root.identity()).or_default();
+        Some(known.upgrade().unwrap_or_else(|| {
+            let root = Arc::new(root);
+            *known = Arc::downgrade(&root);
+            root
+        }))
     }
 
     /// Forgets process `pid`, of which there are no more samples to name.
@@ -171,26 +195,41 @@ impl Symbolizer {
     ) {
         let count = sample.wait.map_or(1, |wait| wait.ticks);
         let shown = match self.known_wait(sample) {
-            Some(&KnownWait { shown, .. }) => shown,
+            Some(KnownWait { shown, .. }) => shown.clone(),
             None => self.show(target, sample, profile),
         };
         if let Some(Wait { key, since_ns, .. }) = sample.wait {
+            let shown = shown.clone();
             self.waits.insert(key, KnownWait { since_ns, shown });
         }
         let Some(shown) = shown else {
             return;
         };
-        let metadata = &mut profile.metadata;
-        if sample.truncated {
-            metadata.truncated += u64::from(count);
-        } else if !shown.complete {
-            metadata.incomplete += u64::from(count);
-        }
-        let time = time.as_micros() as u64;
-        profile.add_sample(Sample {
+        let sample = ShownSample {
+            time_us: time.as_micros() as u64,
             count,
-            ..Sample::new(time, shown.thread, shown.stack, shown.mode)
-        });
+            truncated: sample.truncated,
+            shown,
+        };
+        self.held.add(sample, &self.named, profile);
+    }
+
+    /// Adds the samples to `profile` that have waited for the places of their frames,
+    /// which come from source maps. To be called after each batch.
+    pub fn settle(&mut self, profile: &mut Profile) {
+        self.held.settle(&self.named, profile);
+    }
+
+    /// Adds all samples to `profile` that still wait, which may take a moment. To be
+    /// called after the last batch.
+    pub fn finish(&mut self, profile: &mut Profile) {
+        self.held.finish(&self.named, profile);
+    }
+
+    /// What somebody should know of the source maps, since this was asked for the last
+    /// time.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        self.held.originals().take_notes()
     }
 
     /// What was made of an earlier part of the wait that `sample` is a part of.
@@ -208,7 +247,8 @@ impl Symbolizer {
         profile: &mut Profile,
     ) -> Option<Shown> {
         let stack = self.name(target, sample, profile)?;
-        let named: Vec<&Frame> = self.frames.iter().map(|&id| profile.frame(id)).collect();
+        let named = self.frames.iter().map(|&id| &self.named.get(id).frame);
+        let named: Vec<&Frame> = named.collect();
         let view = View::of(self.options, &named, &stack.role);
         let (pseudo, mode) = match sample.wait {
             None => (view.pseudo().to_vec(), stack.mode),
@@ -222,9 +262,12 @@ impl Symbolizer {
                 (view.with_wait(label), Mode::Waiting)
             }
         };
-        let mut intern = |name| profile.intern_frame(Frame::new(Kind::Pseudo, name));
-        let pseudo: Vec<FrameId> = pseudo.into_iter().map(&mut intern).collect();
-        let shown = profile.intern_stack(view.frames(&self.frames, &pseudo));
+        let pseudo = pseudo.into_iter().map(|name| {
+            let frame = Frame::new(Kind::Pseudo, name);
+            self.named.intern(frame.into())
+        });
+        let pseudo: Vec<NamedId> = pseudo.collect();
+        let shown = Rc::from(view.frames(&self.frames, &pseudo));
         let names = self.processes.get_mut(&target.pid);
         if let Some(thread) = names.and_then(|names| names.threads.get_mut(&sample.tid))
             && let Some(share) = Share::of(view.activity(), mode)
@@ -239,21 +282,39 @@ impl Symbolizer {
         })
     }
 
-    /// Names every frame of `sample`, for whom nothing is to be left out. The
-    /// frames are kept in `profile`, and nothing else.
-    pub fn stack(
+    /// Names every frame of each of `samples`, for whom nothing is to be left out. The
+    /// threads are kept in `profile`, and nothing else. `None` for a sample of an unknown
+    /// process.
+    pub fn stacks<'a>(
         &mut self,
         target: &Target,
-        sample: &RawSampleRef<'_>,
+        samples: impl IntoIterator<Item = RawSampleRef<'a>>,
         profile: &mut Profile,
-    ) -> Option<NamedStack> {
-        let stack = self.name(target, sample, profile)?;
-        let frames = self.frames.iter().map(|&id| profile.frame(id).clone());
-        Some(NamedStack {
-            frames: frames.collect(),
-            complete: stack.complete,
-            role: stack.role.role().map(Role::label),
-        })
+    ) -> Vec<Option<NamedStack>> {
+        // The process runs: first all is read from it.
+        let samples = samples.into_iter();
+        let stacks: Vec<_> = samples
+            .map(|sample| Some((self.name(target, &sample, profile)?, self.frames.clone())))
+            .collect();
+        let ids = stacks.iter().flatten().flat_map(|(_, frames)| frames);
+        for &id in ids {
+            self.held.originals().get(id, self.named.get(id));
+        }
+        self.held.originals().wait(PATIENCE);
+        let mut frame = |&id: &NamedId| {
+            let named = self.named.get(id);
+            let found = self.held.originals().get(id, named);
+            found.unwrap_or_else(|| named.frame.clone())
+        };
+        let stacks = stacks.into_iter().map(|stack| {
+            let (stack, frames) = stack?;
+            Some(NamedStack {
+                frames: frames.iter().map(&mut frame).collect(),
+                complete: stack.complete,
+                role: stack.role.role().map(Role::label),
+            })
+        });
+        stacks.collect()
     }
 
     /// Names all frames of `sample` into `self.frames`.
@@ -284,10 +345,10 @@ impl Symbolizer {
         self.frames.clear();
         for (index, &pc) in sample.kernel.iter().enumerate() {
             let frame = self.kernel.frame(pc, index > 0);
-            self.frames.push(profile.intern_frame(frame));
+            self.frames.push(self.named.intern(frame.into()));
         }
         if sample.wait.is_some() {
-            waits::leave_out_switch(&mut self.frames, |id| &profile.frame(id).function);
+            waits::leave_out_switch(&mut self.frames, |id| &self.named.get(id).function);
         }
         let mut native = ProcessCode {
             names: &mut self.native,
@@ -296,11 +357,11 @@ impl Symbolizer {
         let mut context = Context {
             target,
             native: &mut native,
-            profile,
+            frames: &mut self.named,
         };
         let mode = names.stacks.name(&mut context, sample, &mut self.frames);
 
-        let is_js = |&id: &FrameId| profile.frame(id).kind == Kind::Js;
+        let is_js = |&id: &NamedId| self.named.get(id).kind == Kind::Js;
         if self.frames.iter().any(is_js) {
             thread.role.saw_javascript();
         }

@@ -147,7 +147,11 @@ mod tests {
     const BOTH: Options = options(true, true);
 
     const fn options(native: bool, kernel: bool) -> Options {
-        Options { native, kernel }
+        Options {
+            native,
+            kernel,
+            source_maps: false,
+        }
     }
 
     fn main_thread() -> ThreadRole {

@@ -218,6 +218,8 @@ pub struct ScriptLayout {
     pub id: u32,
     /// `None` where it is not kept.
     pub source_url: Option<u32>,
+    /// Likewise.
+    pub source_mapping_url: Option<u32>,
     /// Where functions written in JavaScript are among V8's own: the type, a
     /// Smi (`Script::Type` in `src/objects.h`).
     pub kind: Option<u32>,

@@ -32,6 +32,7 @@ mod rules;
 pub mod safepoint;
 mod scope_info;
 mod script;
+pub mod source_map_url;
 pub mod source_position;
 mod string;
 pub mod translation;

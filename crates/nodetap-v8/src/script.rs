@@ -1,6 +1,7 @@
 //! `Script`: its id, its name, and where its lines end.
 
 use crate::heap::{Error, Heap, Tagged};
+use crate::source_map_url::SourceMapUrl;
 
 /// The longest source that is read: V8's strings have at most 2^29 units.
 const MAX_SOURCE: usize = 1 << 29;
@@ -28,6 +29,8 @@ pub struct Script {
     /// Whether it is V8's own: its builtins written in JavaScript, before
     /// Ignition.
     pub is_native: bool,
+    /// Where it says that its source map is.
+    pub source_map: Option<SourceMapUrl>,
     /// The line of its first line, 0-based, in what it was taken from.
     line_offset: i32,
     /// The column of its first character, 0-based, on that line.
@@ -103,20 +106,27 @@ impl Heap<'_> {
             Some(kind) => self.smi(script.field(kind)?)? == 0,
             None => false,
         };
-        let line_ends = match self.cached_line_ends(script)? {
-            Some(ends) => ends,
-            // Nobody is shown a place in it, and its source may be a string
-            // whose characters it does not tell.
-            None if is_native => Vec::new(),
-            None => {
-                let source = self.tagged(script.field(layout.source)?)?;
-                if self.is_string(source) {
-                    let units = self.units(source, MAX_SOURCE)?;
-                    line_ends(&units, layout.only_newlines_end_lines)
-                } else {
-                    Vec::new()
-                }
-            }
+        let cached = match self.cached_line_ends(script)? {
+            // Nobody is shown a place in it, and its source may be a string whose
+            // characters it does not tell.
+            None if is_native => Some(Vec::new()),
+            cached => cached,
+        };
+        let url = self.source_mapping_url(script)?;
+        let may_have_url = url.is_some() || layout.source_mapping_url.is_none() && !is_native;
+        let source = match &cached {
+            None => self.source(script)?,
+            // It is needed for nothing else.
+            Some(_) if may_have_url => self.source(script).unwrap_or_default(),
+            Some(_) => None,
+        };
+        let line_ends = cached.unwrap_or_else(|| match &source {
+            Some(source) => line_ends(source, layout.only_newlines_end_lines),
+            None => Vec::new(),
+        });
+        let source_map = match source {
+            Some(source) if may_have_url => SourceMapUrl::of(&source, url),
+            _ => None,
         };
         // Read again: the memory may have been given to another script between
         // the reads above, and what it points to may have been moved.
@@ -127,10 +137,20 @@ impl Heap<'_> {
             id,
             name,
             is_native,
+            source_map,
             line_offset: self.smi(script.field(layout.line_offset)?)?,
             column_offset: self.smi(script.field(layout.column_offset)?)?,
             line_ends,
         })
+    }
+
+    /// The UTF-16 units of its source, if it has one.
+    fn source(&self, script: Tagged) -> Result<Option<Vec<u16>>, Error> {
+        let source = self.tagged(script.field(self.layout.script.source)?)?;
+        match self.is_string(source) {
+            true => Ok(Some(self.units(source, MAX_SOURCE)?)),
+            false => Ok(None),
+        }
     }
 
     /// Where its strings and its line ends are, and the first words of its source.
@@ -139,6 +159,7 @@ impl Heap<'_> {
         let fields = [
             Some(layout.name),
             layout.source_url,
+            layout.source_mapping_url,
             Some(layout.line_ends),
             Some(layout.source),
         ];
@@ -227,6 +248,7 @@ mod tests {
             line_offset,
             column_offset,
             is_native: false,
+            source_map: None,
             line_ends: line_ends(&units, false),
         }
     }

@@ -395,7 +395,7 @@ fn ask(path: &Path) -> bool {
     let mut profile = Profile::new(Metadata::new("core", 0));
     for thread in snapshot(&core, &target).expect("threads").threads {
         let sample = thread.sample.expect("its stack");
-        symbolizer.stack(&target, &sample.as_ref(), &mut profile);
+        symbolizer.stacks(&target, [sample.as_ref()], &mut profile);
     }
     true
 }

@@ -120,8 +120,10 @@ fn recorded(node: &Node, mut process: Process) -> (Recorded, Process) {
         symbolizer.begin_batch(&target);
         for sample in batch.iter().filter(|sample| sample.tid == target.pid) {
             let reference = sample.as_ref();
+            // This waits until all is known of the frames: then they are added at once.
+            let mut named = symbolizer.stacks(&target, [reference], &mut profile);
             symbolizer.add(&target, &reference, Duration::ZERO, &mut profile);
-            let Some(named) = symbolizer.stack(&target, &reference, &mut profile) else {
+            let Some(named) = named.pop().flatten() else {
                 continue;
             };
             let shown = profile.last_sample().expect("it was added").stack;

@@ -68,6 +68,7 @@ mod tests {
                 script: None,
                 start: None,
                 end: None,
+                text: None,
             })
         })
     }

@@ -1,11 +1,13 @@
 //! Naming of the frames of baseline code (Sparkplug), which stands for the bytecode that
 //! it was made of: the frame's slots name the function and the bytecode.
 
-use nodetap_profile::{Frame, Tier};
+use nodetap_profile::Tier;
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_sampler::target::Target;
 use nodetap_v8::code::baseline_bytecode_index;
 use nodetap_v8::{Heap, Tagged};
+
+use crate::generated::NamedFrame;
 
 use super::code_cache::CachedCode;
 use super::functions::FunctionKey;
@@ -20,7 +22,7 @@ impl JsNames {
         record: &FrameRecord,
         code: &CachedCode,
         position: impl FnOnce(&mut JsNames, Tagged, FunctionKey) -> Option<u32>,
-    ) -> Frame {
+    ) -> NamedFrame {
         let array = Tagged(record.bytecode_array);
         // Other code may have been put there since the tick.
         let key = FunctionKey::of_record(record).filter(|_| code.code.data == array);
@@ -53,7 +55,7 @@ impl JsNames {
 
     /// The function of `record` at its start: in a builtin that makes its
     /// baseline code's frame.
-    pub fn at_entry(&mut self, target: &Target, record: &FrameRecord) -> Frame {
+    pub fn at_entry(&mut self, target: &Target, record: &FrameRecord) -> NamedFrame {
         let heap = Heap::new(&target.memory, &target.layout);
         let start = self
             .function(target, record)
@@ -71,7 +73,7 @@ impl JsNames {
         offsets: &[u32],
         offset: u32,
         entered: Tagged,
-    ) -> Option<Frame> {
+    ) -> Option<NamedFrame> {
         let entered = FunctionKey::of_function(heap, entered);
         let mut candidates = self.bytecode.functions_of(code.code.data);
         candidates.extend(entered.ok().flatten());

@@ -140,6 +140,7 @@ fn builtin(
         script: None,
         start: None,
         end: None,
+        text: None,
     };
     Some(ActiveFunction::new(info.into(), None))
 }

@@ -11,11 +11,13 @@
 
 use std::cell::{Cell, OnceCell};
 
-use nodetap_profile::{Frame, Position, Tier};
+use nodetap_profile::{Position, Tier};
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_v8::code::Code;
 use nodetap_v8::crankshaft::relocation::{CodePosition, position_before};
 use nodetap_v8::{Error, Heap, Tagged, Version};
+
+use crate::generated::NamedFrame;
 
 use super::code_cache::CachedCode;
 use super::flow::Flow;
@@ -175,7 +177,7 @@ impl JsNames {
         record: &FrameRecord,
         (code, full): (&CachedCode, &FullCode),
         (offset, kind): (u32, PcKind),
-    ) -> Frame {
+    ) -> NamedFrame {
         let tier = Tier::Unoptimized;
         let key = FunctionKey::of_record(record);
         let function = key.and_then(|key| Some((key, self.functions.get(heap, key)?)));
@@ -187,10 +189,9 @@ impl JsNames {
         let place = full
             .is_of(heap, (key, at_tick), code)
             .then(|| full.place(&function, &code.instructions, offset, kind));
-        Frame {
-            position: place.flatten(),
-            ..function_frame(&function, None, Some(tier), false)
-        }
+        let mut frame = function_frame(&function, None, Some(tier), false);
+        frame.frame.position = place.flatten();
+        frame
     }
 
     /// The function that full-codegen's `code` is the newest code of: the one that
@@ -201,18 +202,16 @@ impl JsNames {
         (code, full): (&CachedCode, &FullCode),
         offset: u32,
         entered: Tagged,
-    ) -> Option<Frame> {
+    ) -> Option<NamedFrame> {
         let entered = FunctionKey::of_function(heap, entered);
         let candidates = [entered.ok().flatten(), full.owner.get()];
         let mut candidates = candidates.into_iter().flatten();
         let key = candidates.find(|key| is_newest(heap, key.shared(), code))?;
         let function = self.functions.get(heap, key)?;
         let place = full.place(&function, &code.instructions, offset, PcKind::Own);
-        let tier = Some(Tier::Unoptimized);
-        Some(Frame {
-            position: place,
-            ..function_frame(&function, None, tier, false)
-        })
+        let mut frame = function_frame(&function, None, Some(Tier::Unoptimized), false);
+        frame.frame.position = place;
+        Some(frame)
     }
 }
 

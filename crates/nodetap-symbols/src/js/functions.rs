@@ -10,6 +10,7 @@ use nodetap_sampler::raw::FrameRecord;
 use nodetap_v8::{Error, FunctionId, Heap, LineColumn, Script, Tagged};
 use rustc_hash::FxHashMap;
 
+use crate::generated::{FunctionText, GeneratedScript, Scripts};
 use crate::recent::Recent;
 
 use super::source_names::{can_be_called, can_be_first};
@@ -83,6 +84,8 @@ pub struct FunctionInfo {
     pub start: Option<u32>,
     /// Where it ends there.
     pub end: Option<u32>,
+    /// What of the script stands around its start, where that has a source map.
+    pub text: Option<Arc<FunctionText>>,
 }
 
 impl FunctionInfo {
@@ -105,13 +108,21 @@ impl FunctionInfo {
     }
 }
 
-/// A script, and its path as frames show it.
-#[derive(Debug, PartialEq, Eq)]
+/// A script.
+#[derive(Debug)]
 pub struct ScriptInfo {
     script: Script,
-    /// Its path or URL, a leading `file://` removed; `None` where V8 has none.
-    pub file: Option<Arc<str>>,
+    /// The same for those who look up what it was made of.
+    pub generated: Arc<GeneratedScript>,
 }
+
+impl PartialEq for ScriptInfo {
+    fn eq(&self, other: &ScriptInfo) -> bool {
+        Arc::ptr_eq(&self.generated, &other.generated) && self.script == other.script
+    }
+}
+
+impl Eq for ScriptInfo {}
 
 impl ScriptInfo {
     /// Whether it is V8's own.
@@ -126,9 +137,14 @@ const MAX_FAILURES: u32 = 3;
 /// How many UTF-16 units before a function are looked at for its name.
 const BEFORE: u32 = 64;
 
+/// How many from its start on, where it may have had another name.
+const AFTER: u32 = 64;
+
 /// The functions and scripts read so far.
 #[derive(Default)]
 pub struct Functions {
+    /// What scripts are the same.
+    generated: Scripts,
     functions: Recent<FunctionKey, Rc<FunctionInfo>>,
     /// The same by what identifies them, for each thread: what the collector has
     /// moved since the tick has been read before, mostly. Each isolate counts its
@@ -147,6 +163,14 @@ pub struct Functions {
 }
 
 impl Functions {
+    /// None yet of a process whose scripts are `generated`.
+    pub fn new(generated: Scripts) -> Functions {
+        Functions {
+            generated,
+            ..Functions::default()
+        }
+    }
+
     /// The function of `key`, if what stands at its address still is it.
     pub fn get(&mut self, heap: &Heap<'_>, key: FunctionKey) -> Option<Rc<FunctionInfo>> {
         if let Some(known) = self.functions.get(&key) {
@@ -299,6 +323,7 @@ impl Functions {
                 script: None,
                 start: None,
                 end: None,
+                text: None,
             });
         };
         let at = script;
@@ -341,12 +366,17 @@ impl Functions {
                 return Err(Error::Unbelievable("a part of a script in place of all"));
             }
         }
+        let text = match script.generated.map {
+            Some(_) => text_around(heap, at, &function),
+            None => None,
+        };
         Ok(FunctionInfo {
             id: Some(key.id),
             name: name_or_anonymous(function.name),
             script: Some(script),
             start: function.start_position,
             end: function.end_position,
+            text,
         })
     }
 
@@ -363,7 +393,7 @@ impl Functions {
             true => Some(true),
             false => heap.knows_strings(script)?,
         };
-        let read = heap.script(script)?;
+        let mut read = heap.script(script)?;
         if read.id != id {
             return Err(Error::Unbelievable("another script by now"));
         }
@@ -371,14 +401,28 @@ impl Functions {
             return Err(Error::Unbelievable("strings that are laid out otherwise"));
         }
         self.knows_strings = knows_strings == Some(true);
-        let path = read.name.strip_prefix("file://").unwrap_or(&read.name);
+        let map = read.source_map.take();
         let info = Rc::new(ScriptInfo {
-            file: (!path.is_empty()).then(|| path.into()),
+            generated: self.generated.get(&read.name, map),
             script: read,
         });
         self.scripts.insert((script, id), info.clone());
         Ok(info)
     }
+}
+
+/// What stands around the start of `function` in `script`.
+fn text_around(
+    heap: &Heap<'_>,
+    script: Tagged,
+    function: &nodetap_v8::Function,
+) -> Option<Arc<FunctionText>> {
+    let (start, end) = function.start_position.zip(function.end_position)?;
+    let until = start.saturating_add(AFTER).min(end);
+    let from = start.saturating_sub(BEFORE);
+    let mut before = heap.source_before(script, until, until.checked_sub(from)?)?;
+    let after = before.split_off(before.len().min((start - from) as usize));
+    Some(Arc::new(FunctionText { before, after }))
 }
 
 fn name_or_anonymous(name: String) -> Arc<str> {

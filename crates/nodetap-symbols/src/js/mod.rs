@@ -30,6 +30,8 @@ use nodetap_v8::code::CodeKind;
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 use rustc_hash::FxHashSet;
 
+use crate::generated::{GeneratedCode, NamedFrame, Scripts};
+
 use active::ActiveFunction;
 use age::Remaining;
 use bytecode_positions::BytecodePositions;
@@ -87,13 +89,13 @@ pub struct Entered {
 
 /// The frames that one physical frame stands for, innermost first: more than
 /// one where functions were inlined.
-pub type Frames = Vec<Frame>;
+pub type Frames = Vec<NamedFrame>;
 
 impl JsNames {
-    /// Nothing known yet.
-    pub fn new() -> JsNames {
+    /// Nothing known yet of a process whose scripts are `scripts`.
+    pub fn new(scripts: Scripts) -> JsNames {
         JsNames {
-            functions: Functions::default(),
+            functions: Functions::new(scripts),
             codes: CodeCache::default(),
             bytecode: BytecodePositions::default(),
             now: Now {
@@ -202,7 +204,7 @@ impl JsNames {
         target: &Target,
         record: &FrameRecord,
         raw_offset: Option<i64>,
-    ) -> Frame {
+    ) -> NamedFrame {
         let heap = Heap::new(&target.memory, &target.layout);
         let position = raw_offset
             .and_then(|raw| heap.bytecode_offset(raw))
@@ -216,14 +218,14 @@ impl JsNames {
         record: &FrameRecord,
         script_offset: Option<u32>,
         tier: Tier,
-    ) -> Frame {
+    ) -> NamedFrame {
         let function = FunctionKey::of_record(record).and_then(|key| self.functions.get(heap, key));
         match function {
             Some(function) => function_frame(&function, script_offset, Some(tier), false),
-            None => Frame {
+            None => NamedFrame::from(Frame {
                 tier: Some(tier),
                 ..Frame::new(Kind::Js, UNKNOWN)
-            },
+            }),
         }
     }
 
@@ -303,8 +305,8 @@ impl JsNames {
                 Some(self.crankshaft(target, record, (&code, optimized), (offset, kind)))
             }
             Details::Other => match code.code.kind {
-                CodeKind::RegExp => Some(vec![Frame::new(Kind::Pseudo, REGEXP)]),
-                CodeKind::Stub(name) => Some(vec![Frame::new(Kind::Builtin, name)]),
+                CodeKind::RegExp => Some(vec![Frame::new(Kind::Pseudo, REGEXP).into()]),
+                CodeKind::Stub(name) => Some(vec![Frame::new(Kind::Builtin, name).into()]),
                 kind => tier(kind).map(|tier| vec![self.js_frame(&heap, record, None, tier)]),
             },
         }
@@ -420,10 +422,10 @@ impl JsNames {
 
     /// The function of `record`, which is one of a script; where in it is not
     /// known.
-    pub fn function_of(&mut self, target: &Target, record: &FrameRecord) -> Frame {
+    pub fn function_of(&mut self, target: &Target, record: &FrameRecord) -> NamedFrame {
         match self.function(target, record) {
             Some(function) => function_frame(&function, None, None, false),
-            None => Frame::new(Kind::Js, UNKNOWN),
+            None => Frame::new(Kind::Js, UNKNOWN).into(),
         }
     }
 
@@ -519,12 +521,6 @@ impl JsNames {
     }
 }
 
-impl Default for JsNames {
-    fn default() -> Self {
-        JsNames::new()
-    }
-}
-
 /// The end of what `pc_offset` stands for: a return address is the end of the
 /// call's code or after.
 fn before(pc_offset: u32, kind: PcKind) -> u32 {
@@ -552,9 +548,10 @@ fn optimized_frames(active: &[ActiveFunction], tier: Tier) -> Frames {
     active
         .iter()
         .enumerate()
-        .map(|(index, active)| Frame {
-            position: active.position,
-            ..function_frame(&active.function, None, Some(tier), index < last)
+        .map(|(index, active)| {
+            let mut frame = function_frame(&active.function, None, Some(tier), index < last);
+            frame.frame.position = active.position;
+            frame
         })
         .collect()
 }
@@ -579,21 +576,27 @@ fn function_frame(
     script_offset: Option<u32>,
     tier: Option<Tier>,
     inlined: bool,
-) -> Frame {
+) -> NamedFrame {
     // Before Ignition, V8's builtins that are written in JavaScript have one.
     let script = function
         .script
         .as_ref()
         .filter(|script| !script.is_native());
     let Some(script) = script else {
-        return Frame::new(Kind::Builtin, function.name.clone());
+        return Frame::new(Kind::Builtin, function.name.clone()).into();
     };
-    Frame {
-        file: script.file.clone(),
-        position: function.locate(script_offset),
-        function_position: function.locate(function.start),
-        tier,
-        inlined,
-        ..Frame::new(Kind::Js, function.name.clone())
+    NamedFrame {
+        frame: Frame {
+            file: script.generated.file.clone(),
+            position: function.locate(script_offset),
+            function_position: function.locate(function.start),
+            tier,
+            inlined,
+            ..Frame::new(Kind::Js, function.name.clone())
+        },
+        code: Some(GeneratedCode {
+            script: script.generated.clone(),
+            text: function.text.clone(),
+        }),
     }
 }

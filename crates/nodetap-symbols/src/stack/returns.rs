@@ -1,16 +1,17 @@
 //! Return addresses on the stack, and frames whose code is not there any more.
 
-use nodetap_profile::Frame;
 use nodetap_sampler::raw::{FrameRecord, RawSampleRef};
 use nodetap_sampler::target::Target;
 use nodetap_v8::{FunctionId, Tagged};
+
+use crate::generated::NamedFrame;
 
 use super::{NativeCode, Place, StackNames, unnamed_code};
 
 impl StackNames {
     /// The frame of `record`, whose code is not there any more: its slots name
     /// its function, if it is one of JavaScript.
-    pub(super) fn of_lost_code(&mut self, target: &Target, record: &FrameRecord) -> Frame {
+    pub(super) fn of_lost_code(&mut self, target: &Target, record: &FrameRecord) -> NamedFrame {
         // Frames that hold a context and a function are of JavaScript, also where
         // that function cannot be read any more.
         if Tagged(record.context).is_heap_object()

@@ -9,7 +9,8 @@ use nodetap_v8::code::CodeKind;
 use nodetap_v8::{Heap, Memory};
 
 use super::{NativeCode, StackNames};
-use crate::js::PcKind;
+use crate::generated::NamedFrame;
+use crate::js::{Frames, PcKind};
 use crate::wasm::{self, CachedCode, FrameType, State};
 
 /// `push rbp; mov rbp,rsp`
@@ -47,13 +48,13 @@ impl StackNames {
         target: &Target,
         frame_type: FrameType,
         pc: u64,
-    ) -> Vec<Frame> {
+    ) -> Frames {
         match frame_type {
-            FrameType::ToJs => vec![Frame::new(Kind::Builtin, "wasm-to-js")],
-            FrameType::FromJs => vec![Frame::new(Kind::Builtin, "js-to-wasm")],
+            FrameType::ToJs => vec![Frame::new(Kind::Builtin, "wasm-to-js").into()],
+            FrameType::FromJs => vec![Frame::new(Kind::Builtin, "js-to-wasm").into()],
             FrameType::Function => match self.wasm_code(target, pc.wrapping_sub(1)) {
-                Some(code) => self.wasm.frames(&code, pc, PcKind::Return),
-                None => vec![wasm::unknown()],
+                Some(code) => named(self.wasm.frames(&code, pc, PcKind::Return)),
+                None => vec![wasm::unknown().into()],
             },
         }
     }
@@ -66,9 +67,9 @@ impl StackNames {
         sample: &RawSampleRef<'_>,
         record: &FrameRecord,
         code: &CachedCode,
-        frames: &mut Vec<Frame>,
+        frames: &mut Frames,
     ) {
-        frames.extend(self.wasm.frames(code, record.pc, PcKind::Own));
+        frames.extend(named(self.wasm.frames(code, record.pc, PcKind::Own)));
         if let State::Callers { above } = code.frame_state(record.pc) {
             let word = sample.stack.get(usize::from(above)).copied();
             let caller = word.filter(|&word| native.is_executable(word));
@@ -85,7 +86,7 @@ impl StackNames {
         native: &mut dyn NativeCode,
         sample: &RawSampleRef<'_>,
         record: &FrameRecord,
-        frames: &mut Vec<Frame>,
+        frames: &mut Frames,
     ) -> bool {
         let mut bytes = [0; 8];
         let start = record.pc.wrapping_sub(1);
@@ -103,7 +104,7 @@ impl StackNames {
                 let word = sample.stack.get(above).copied();
                 let caller = word.filter(|&word| native.is_executable(word));
                 if caller.is_some_and(|pc| self.wasm_code(target, pc.wrapping_sub(1)).is_some()) {
-                    frames.push(Frame::new(Kind::Builtin, "wasm-to-js"));
+                    frames.push(Frame::new(Kind::Builtin, "wasm-to-js").into());
                     self.resume(target, native, record, caller, frames);
                     return true;
                 }
@@ -141,4 +142,8 @@ impl StackNames {
                     .is_some_and(|code| code.code.function.is_some())
         })
     }
+}
+
+fn named(frames: Vec<Frame>) -> Frames {
+    frames.into_iter().map(NamedFrame::from).collect()
 }

@@ -132,6 +132,8 @@ fn shared(ask: &Ask<'_>) -> Result<SharedLayout, UnknownLayout> {
 }
 
 fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
+    // 3.14 looks for it in the source when it is asked.
+    let source_url = ask.metadata.offset("Script", "source_url");
     Ok(ScriptLayout {
         source: ask.offset("Script", "source")?,
         name: ask.offset("Script", "name")?,
@@ -139,8 +141,9 @@ fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
         column_offset: ask.offset("Script", "column_offset")?,
         line_ends: ask.offset("Script", "line_ends")?,
         id: ask.offset("Script", "id")?,
-        // 3.14 looks for it in the source when it is asked.
-        source_url: ask.metadata.offset("Script", "source_url"),
+        source_url,
+        // It follows (src/objects.h).
+        source_mapping_url: source_url.map(|offset| offset + 8),
         kind: Some(ask.offset("Script", "type")?),
         // `CalculateLineEnds` in src/objects.cc
         only_newlines_end_lines: ask.version < Version::new(4, 0),

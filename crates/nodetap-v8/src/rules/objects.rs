@@ -228,6 +228,16 @@ pub(super) fn debug_info_script(ask: &Ask<'_>) -> Option<u32> {
 pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
     let name = ask.offset("Script", "name")?;
     let line_ends = ask.offset("Script", "line_ends")?;
+    // After the id: eval_from_shared_…, eval_from_position, the functions'
+    // SharedFunctionInfos, since 11 compiled_lazy_function_positions, flags, source_url,
+    // source_mapping_url.
+    let source_url = match ask
+        .metadata
+        .offset("Script", "compiled_lazy_function_positions")
+    {
+        Some(offset) => offset + 16,
+        None => line_ends + 48,
+    };
     Ok(ScriptLayout {
         // The order of src/objects/script.tq.
         source: name - 8,
@@ -236,18 +246,8 @@ pub(super) fn script(ask: &Ask<'_>) -> Result<ScriptLayout, UnknownLayout> {
         column_offset: name + 16,
         line_ends,
         id: line_ends + 8,
-        // After the id: eval_from_shared_…, eval_from_position, the functions'
-        // SharedFunctionInfos, since 11 compiled_lazy_function_positions,
-        // flags, source_url.
-        source_url: Some(
-            match ask
-                .metadata
-                .offset("Script", "compiled_lazy_function_positions")
-            {
-                Some(offset) => offset + 16,
-                None => line_ends + 48,
-            },
-        ),
+        source_url: Some(source_url),
+        source_mapping_url: Some(source_url + 8),
         // Later nothing of V8's own is written in JavaScript.
         kind: match ask.version < NO_NATIVES {
             true => Some(ask.offset("Script", "type")?),

@@ -49,6 +49,10 @@ pub struct Arguments {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
+
+    /// Show TypeScript and bundles as the JavaScript that runs, not by their source maps
+    #[arg(long)]
+    no_source_maps: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -64,9 +68,13 @@ Examples:
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let options = Options {
+        source_maps: !arguments.no_source_maps,
+        ..Options::default()
+    };
     let dump = match (&arguments.core, arguments.pid) {
-        (Some(core), _) => dump_core(core, arguments.exe.as_deref())?,
-        (None, Some(pid)) => dump(pid)?,
+        (Some(core), _) => dump_core(core, arguments.exe.as_deref(), options)?,
+        (None, Some(pid)) => dump(pid, options)?,
         (None, None) => return Err(Failure::usage("a process or a core file is needed")),
     };
     let mut out = BufWriter::new(io::stdout().lock());
@@ -79,9 +87,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .map_err(|error| Failure::of_stdout(&error))
 }
 
-fn dump(pid: u32) -> Result<Dump> {
+fn dump(pid: u32, options: Options) -> Result<Dump> {
     let target = Target::attach(pid).map_err(|error| permissions::failure_of_target(&error))?;
-    let symbolizer = symbolizer(&target)?;
+    let symbolizer = symbolizer(&target, options)?;
     let held = HeldStops::hold()?;
     let Snapshot { threads, stopped } =
         ptrace::snapshot(&target).map_err(|error| permissions::failure_of_ptrace(&error))?;
@@ -92,7 +100,7 @@ fn dump(pid: u32) -> Result<Dump> {
 }
 
 /// The same of a process that left a core file.
-fn dump_core(path: &Path, executable: Option<&Path>) -> Result<Dump> {
+fn dump_core(path: &Path, executable: Option<&Path>, options: Options) -> Result<Dump> {
     let core = Core::open(path, executable)
         .map_err(|error| Failure::new(&error).hint_maybe(error.hint()))?;
     let core = Arc::new(core);
@@ -117,14 +125,14 @@ fn dump_core(path: &Path, executable: Option<&Path>) -> Result<Dump> {
             missing.join(", ")
         ));
     }
-    let symbolizer = symbolizer(&target)?;
+    let symbolizer = symbolizer(&target, options)?;
     let Snapshot { threads, .. } = core::snapshot(&core, &target)
         .map_err(|error| Failure::new(format_args!("cannot read {}: {error}", path.display())))?;
     Ok(name(&target, symbolizer, threads, "core"))
 }
 
-fn symbolizer(target: &Target) -> Result<Symbolizer> {
-    let mut symbolizer = Symbolizer::new(Options::default());
+fn symbolizer(target: &Target, options: Options) -> Result<Symbolizer> {
+    let mut symbolizer = Symbolizer::new(options);
     symbolizer.attach(target).map_err(|error| {
         Failure::new(format_args!(
             "cannot read the mappings of process {}: {}",
@@ -144,13 +152,16 @@ fn name(
 ) -> Dump {
     symbolizer.begin_batch(target);
     let mut frames = Profile::new(Metadata::new(sampler, 0));
-    let mut name = |thread: ptrace::ThreadStack| {
-        let stack = thread
-            .sample
-            .and_then(|sample| symbolizer.stack(target, &sample.as_ref(), &mut frames));
+    let samples = threads.iter().filter_map(|thread| thread.sample.as_ref());
+    let samples: Vec<_> = samples.map(|sample| sample.as_ref()).collect();
+    let mut stacks = symbolizer.stacks(target, samples, &mut frames).into_iter();
+    symbolizer.take_notes().iter().for_each(terminal::note);
+    let mut name = |thread: &ptrace::ThreadStack| {
+        // They are in the threads' order.
+        let stack = thread.sample.as_ref().and_then(|_| stacks.next()?);
         let dump = ThreadDump {
             tid: thread.tid,
-            name: thread.name,
+            name: thread.name.clone(),
             ..ThreadDump::default()
         };
         match stack {
@@ -164,7 +175,7 @@ fn name(
             None => dump,
         }
     };
-    let threads = threads.into_iter().map(&mut name).collect();
+    let threads = threads.iter().map(&mut name).collect();
     Dump {
         pid: target.pid,
         node: target.node_version.clone(),

@@ -81,6 +81,10 @@ pub struct Arguments {
     #[arg(long)]
     wall: bool,
 
+    /// Show TypeScript and bundles as the JavaScript that runs, not by their source maps
+    #[arg(long)]
+    no_source_maps: bool,
+
     /// What takes the stacks
     #[arg(long, value_enum, default_value_t)]
     sampler: SamplerChoice,
@@ -141,6 +145,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         wall: arguments.wall,
         format,
         by: arguments.by,
+        source_maps: !arguments.no_source_maps,
         output: arguments.output.clone(),
         open: arguments.open,
         announcement: None,

@@ -58,6 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         native: false,
         kernel: false,
         wall: false,
+        source_maps: true,
         format: *format,
         by: By::Function,
         output: None,

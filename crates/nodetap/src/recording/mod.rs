@@ -60,6 +60,8 @@ pub struct Settings {
     pub kernel: bool,
     /// Whether waits are wanted too.
     pub wall: bool,
+    /// Whether JavaScript is shown where its original source is.
+    pub source_maps: bool,
     /// What the result is written as.
     pub format: Format,
     /// What a row of it is.
@@ -97,6 +99,7 @@ pub fn record(settings: &Settings) -> Result<()> {
     let mut targets = Targets::new(nodetap_symbols::Options {
         native: settings.native,
         kernel: settings.kernel,
+        source_maps: settings.source_maps,
     });
     for &pid in &settings.pids {
         targets.attach(pid)?;
@@ -166,7 +169,8 @@ pub fn record(settings: &Settings) -> Result<()> {
         .map_err(failure_of_sampler)?;
     drop(stops);
     let seen_any = !targets.is_empty();
-    let (mut profile, summary) = targets.finish(duration, totals.lost);
+    let (mut profile, summary, notes) = targets.finish(duration, totals.lost);
+    notes.iter().for_each(terminal::note);
     if !seen_any && let Some(failure) = family.why_nothing() {
         if let Some(stream) = stream {
             stream.undo();

@@ -286,6 +286,7 @@ impl Targets {
                 _ => self.dropped += 1,
             }
         }
+        self.symbolizer.settle(&mut self.profile);
         self.patience = if self.symbolizer.missed() > missed {
             (self.patience / 4).max(SHORTEST_POLL_INTERVAL)
         } else {
@@ -316,14 +317,16 @@ impl Targets {
     }
 
     /// What was taken, and a summary of it, after the sampling has stopped, `duration`
-    /// after its start, with so many samples lost.
-    pub fn finish(mut self, duration: Duration, lost: u64) -> (Profile, Summary) {
+    /// after its start, with so many samples lost; and what somebody should know of it.
+    pub fn finish(mut self, duration: Duration, lost: u64) -> (Profile, Summary, Vec<String>) {
         self.new_ends(true);
         self.name_batch();
+        self.symbolizer.finish(&mut self.profile);
         let metadata = &mut self.profile.metadata;
         metadata.duration = duration;
         metadata.lost += lost + self.dropped;
-        (self.profile, self.symbolizer.summary())
+        let notes = self.symbolizer.take_notes();
+        (self.profile, self.symbolizer.summary(), notes)
     }
 }
 

@@ -50,6 +50,11 @@ pub fn format_readers() -> PathBuf {
     cached(Path::new("format-readers/node_modules"))
 }
 
+/// The `node_modules` folder with what makes JavaScript of TypeScript.
+pub fn transpilers() -> PathBuf {
+    cached(Path::new("transpilers/node_modules"))
+}
+
 fn cached(path: &Path) -> PathBuf {
     let path = cache().join(path);
     assert!(

@@ -73,6 +73,15 @@ pub struct Frame {
     pub tier: Option<String>,
     #[serde(default)]
     pub inlined: bool,
+    pub package: Option<Package>,
+}
+
+/// The package that a frame is of.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    pub name: String,
+    pub version: Option<String>,
+    pub dependency: bool,
 }
 
 impl Frame {
