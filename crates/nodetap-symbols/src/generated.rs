@@ -109,6 +109,9 @@ impl MapReference {
     }
 }
 
+/// What V8 calls a script, and which map it names.
+type Key = (Option<String>, Option<(u64, u64)>);
+
 /// The scripts of a process, each kept once: as often as the collector moves it, and in
 /// as many threads as it runs in.
 #[derive(Debug, Default)]
@@ -116,7 +119,7 @@ pub struct Scripts {
     root: Option<Arc<Root>>,
     /// Whether source maps are wanted.
     with_maps: bool,
-    known: HashMap<(Option<String>, Option<(u64, u64)>), Arc<GeneratedScript>>,
+    known: HashMap<Key, Arc<GeneratedScript>>,
 }
 
 impl Scripts {

@@ -39,11 +39,13 @@ pub struct Packages {
     /// What the `package.json` of a folder says, if there is one.
     manifests: HashMap<(RootIdentity, PathBuf), Option<Manifest>>,
     /// What was found for a file.
-    found:
-        HashMap<(Option<RootIdentity>, Option<Arc<str>>, Option<Arc<str>>), Option<Arc<Package>>>,
+    found: HashMap<FileIdentity, Option<Arc<Package>>>,
     /// Each package once.
     packages: HashMap<Package, Arc<Package>>,
 }
+
+/// Where it is, what it is called, and what was made of it.
+type FileIdentity = (Option<RootIdentity>, Option<Arc<str>>, Option<Arc<str>>);
 
 /// What of a `package.json` matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

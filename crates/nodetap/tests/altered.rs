@@ -69,7 +69,8 @@ fn stack(symbolizer: &mut Symbolizer, target: &target::Target) -> Vec<Frame> {
     let mut frames = Profile::new(Recording::new("ptrace", 0));
     let main = snapshot.threads.into_iter().next().expect("a thread");
     let sample = main.sample.expect("its stack");
-    let stack = symbolizer.stack(target, &sample.as_ref(), &mut frames);
+    let mut stacks = symbolizer.stacks(target, [sample.as_ref()], &mut frames);
+    let stack = stacks.pop().flatten();
     let named = stack.expect("its frames").frames;
     let mut frames: Vec<Frame> = named.into_iter().collect();
     frames.retain(|frame| frame.kind == Kind::Js);
