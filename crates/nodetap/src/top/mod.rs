@@ -72,6 +72,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     let mut targets = Targets::new(Options {
         native: settings.native,
         kernel: settings.sampling.kernel,
+        source_maps: true,
     });
     for &pid in &settings.pids {
         targets.attach(pid)?;
@@ -128,7 +129,8 @@ pub fn run(settings: &Settings) -> Result<()> {
         .stop(&mut |sample| batch.push(sample.to_owned()))
         .map_err(failure_of_sampler)?;
     drop(stops);
-    let (profile, _) = targets.finish(duration, totals.lost);
+    let (profile, _, notes) = targets.finish(duration, totals.lost);
+    notes.iter().for_each(terminal::note);
     let samples = live.facts.samples.all + profile.sample_count();
     terminal::line(closing_line(&profile.metadata, samples, totals.stops));
     if let Some(better) = better {
