@@ -30,6 +30,7 @@ mod numbers;
 mod origin;
 mod profile;
 pub mod recording;
+mod sample;
 mod sequence;
 mod stacks;
 #[cfg(test)]
@@ -45,8 +46,9 @@ pub use formats::Format;
 pub use frame::{Frame, Kind, Position, Tier};
 pub use label::{executing_label, frame_label, process_label, visible};
 pub use origin::{Origin, Package};
-pub use profile::{Metadata, Mode, Process, Profile, Sample, SampleKey, Thread, ThreadId};
+pub use profile::{Metadata, Process, Profile, Thread, ThreadId};
 pub use regex::Regex;
+pub use sample::{Mode, Sample, SampleKey};
 pub use stacks::{FrameId, StackId};
 pub use tree::{CallTree, Label, Node};
 pub use weights::Weight;

@@ -7,8 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::numbers::{after_step, encode, encode_step};
-use crate::profile::{Mode, Sample, ThreadId};
-use crate::stacks::StackId;
+use crate::{Mode, Sample, StackId, ThreadId};
 
 /// So many bytes stay in memory before they are written out.
 const IN_MEMORY: usize = 4 << 20;

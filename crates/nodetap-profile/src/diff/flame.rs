@@ -11,6 +11,7 @@ use inferno::flamegraph::color::BackgroundColor;
 use inferno::flamegraph::{Direction, Options, TextTruncateDirection, from_lines};
 
 use super::{Diff, text};
+use crate::formats::flame::legend::Legend;
 use crate::formats::folded::{Path, frame_name};
 use crate::{CallTree, Node};
 
@@ -37,12 +38,13 @@ pub(super) fn write(diff: &Diff, out: &mut dyn Write) -> io::Result<()> {
     options.count_name = "samples".into();
     // As in `formats/flame`: lines are taken in the order given, the last one first.
     options.flame_chart = true;
+    let mut out = Legend::none(out);
     from_lines(
         &mut options,
         lines.iter().rev().map(String::as_str),
-        &mut *out,
+        &mut out,
     )?;
-    writeln!(out)
+    out.finish()
 }
 
 /// For each stack that is drawn its own samples before and after, in the order in which

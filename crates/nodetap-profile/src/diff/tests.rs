@@ -210,6 +210,50 @@ fn another_version_of_a_package_is_the_same_package() {
 }
 
 #[test]
+fn a_package_that_is_there_twice_stays_two() {
+    let [one, two] = ["/srv", "/srv/node_modules/b"].map(|folder| of_package("4.17.20", folder));
+    let rows = pairs(&[one.clone(), two], &[one]);
+    let [first, second] = &rows[..] else {
+        panic!("{rows:?}");
+    };
+    assert_eq!((first.1, first.2), (Some(2), None));
+    assert_eq!((second.1, second.2), (Some(1), Some(1)));
+}
+
+#[test]
+fn a_program_may_lie_elsewhere_as_a_whole() {
+    let of = |folder: &str, file: &str, line: u32| Frame {
+        file: Some(format!("{folder}{file}").into()),
+        ..at("f", line)
+    };
+    let [old, new] = ["/srv/releases/1/", "/srv/releases/22/"];
+    let before = [
+        of(old, "app.js", 1),
+        of(old, "lib/app.js", 5),
+        of(old, "gone.js", 9),
+    ];
+    let after = [of(new, "app.js", 1), of(new, "lib/app.js", 7)];
+    assert_eq!(
+        pairs(&before, &after),
+        [
+            ("f /srv/releases/1/gone.js:9".into(), Some(3), None),
+            ("f /srv/releases/22/app.js:1".into(), Some(1), Some(1)),
+            ("f /srv/releases/22/lib/app.js:7".into(), Some(2), Some(2)),
+        ]
+    );
+    let [before, after] = [&before[..2], &after].map(|frames| profile(&[(frames, 3)]));
+    for (by, same) in [(By::File, 2), (By::Line, 1)] {
+        let diff = Diff::new(&before, &after, by);
+        let in_both = diff.rows().iter().filter(|row| row.before == row.after);
+        assert_eq!(in_both.count(), same, "{by:?} {:?}", diff.rows());
+    }
+    // Where a file has stayed, others have not moved.
+    let before = [of(old, "app.js", 1), of("/srv/", "main.js", 1)];
+    let after = [of(new, "app.js", 1), of("/srv/", "main.js", 1)];
+    assert_eq!(pairs(&before, &after).len(), 3);
+}
+
+#[test]
 fn processes_are_one() {
     let diff = Diff::new(&small(), &several_processes(), By::Function);
     assert_eq!(diff.sample_counts(), [10, 10]);

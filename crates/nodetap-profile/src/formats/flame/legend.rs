@@ -21,7 +21,7 @@ svg { background:#18181b; }
 
 /// A writer that passes on what it gets but holds back the closing tag, for
 /// [`finish`](Self::finish) to write the legend before it.
-pub(super) struct Legend<'a> {
+pub(crate) struct Legend<'a> {
     out: &'a mut dyn Write,
     classes: Vec<Class>,
     held: Vec<u8>,
@@ -39,8 +39,13 @@ impl<'a> Legend<'a> {
         }
     }
 
+    /// The same without a legend: styles alone.
+    pub(crate) fn none(out: &'a mut dyn Write) -> Self {
+        Self::new(Vec::new(), out)
+    }
+
     /// Writes the legend and the end of the document.
-    pub(super) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(self) -> io::Result<()> {
         self.out.write_all(STYLE.as_bytes())?;
         // Its place is what inferno keeps free below its line with the details.
         write!(

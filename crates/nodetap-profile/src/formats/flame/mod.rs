@@ -8,7 +8,7 @@
 //! Frames narrower than 0.01 % are not drawn.
 
 mod colors;
-mod legend;
+pub(crate) mod legend;
 mod lines;
 
 use std::io::{self, Write};
