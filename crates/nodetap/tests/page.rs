@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +18,6 @@ use serde_json::{Value, json};
 
 const NODE: &str = "24.21.0";
 
-/// A browser of the kind that the tests drive.
-fn chromium() -> PathBuf {
-    let path = std::env::var_os("PATH").expect("PATH");
-    let names = ["chromium", "chromium-browser", "google-chrome", "chrome"];
-    names
-        .iter()
-        .flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)))
-        .find(|program| program.is_file())
-        .expect("a Chromium: `make test` installs what the tests need")
-}
-
 /// Runs a script of `fixtures/page` with the browser's path and the file that says what
 /// is to be expected.
 fn check(script: &str, expected: &Value, folder: &Path) {
@@ -36,7 +25,7 @@ fn check(script: &str, expected: &Value, folder: &Path) {
     fs::write(&told, expected.to_string()).unwrap();
     let output = Command::new(common::node(NODE))
         .arg(common::fixture("page").join(script))
-        .args([chromium(), told])
+        .args([common::chromium(), told])
         .output()
         .expect("cannot run node");
     assert!(

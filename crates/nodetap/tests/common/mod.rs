@@ -65,6 +65,17 @@ fn cached(path: &Path) -> PathBuf {
     path
 }
 
+/// A browser of the kind that the tests drive.
+pub fn chromium() -> PathBuf {
+    let path = std::env::var_os("PATH").expect("PATH");
+    let names = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+    names
+        .iter()
+        .flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)))
+        .find(|program| program.is_file())
+        .expect("a Chromium: `make test` installs what the tests need")
+}
+
 /// A program of `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -17,7 +17,7 @@ use firefox::FirefoxProfiler;
 use nodetap_profile::formats::{self, json};
 use nodetap_profile::{Format, Frame, Kind, Metadata, Mode, Position, Profile, Sample, Thread};
 use own::{Own, add, by_name, merged, of_recording, total, whole};
-use readers::{as_in_pprof, of_nodes, of_pprof, of_top, speedscope, without_anonymous};
+use readers::{as_in_pprof, of_nodes, of_page, of_pprof, of_top, speedscope, without_anonymous};
 
 const VERSION: &str = "24.21.0";
 
@@ -39,6 +39,7 @@ impl Files {
             ("out.speedscope.json", Format::Speedscope),
             ("out.pb.gz", Format::Pprof),
             ("out.firefox.json", Format::Firefox),
+            ("out.html", Format::Html),
         ] {
             assert_eq!(Format::from_path(Path::new(name)), Ok(format));
             let mut file = File::create(files.path(name)).expect("create");
@@ -117,6 +118,8 @@ fn assert_all_agree(files: &Files, threads: &BTreeMap<u32, Own>, main: u32) {
         FirefoxProfiler::load(&files.path("out.firefox.json")).own(),
         *threads
     );
+
+    assert_eq!(of_page(&files.path("out.html")), *threads);
 }
 
 #[test]

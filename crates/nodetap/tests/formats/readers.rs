@@ -156,6 +156,25 @@ impl Speedscope {
     }
 }
 
+/// What a page shows in a browser, by thread.
+pub fn of_page(path: &Path) -> BTreeMap<u32, Own> {
+    let script = common::fixture("page/read_page.js");
+    let text = output(node(&script).arg(common::chromium()).arg(path));
+    let threads: BTreeMap<u32, Vec<(String, String, u32, u64)>> =
+        serde_json::from_str(&text).expect("JSON");
+    let own = |functions: Vec<_>| {
+        let mut own = Own::new();
+        for (name, file, line, samples) in functions {
+            add(&mut own, (name, file, line), samples);
+        }
+        own
+    };
+    threads
+        .into_iter()
+        .map(|(tid, it)| (tid, own(it)))
+        .collect()
+}
+
 /// The samples without functions that have no name: speedscope gives them one of its own.
 pub fn without_anonymous(own: &Own) -> Own {
     let mut named = Own::new();

@@ -18,6 +18,7 @@ function showFacts(recording) {
   }
   facts.push(`${formatSamples(head.samples)} in ${(head.duration_us / 1e6).toFixed(1)} s at ${formatCount(head.rate_hz)} Hz (${head.sampler})`);
   facts.push(head.start.replace('T', ' ').replace(/(:\d\d)(\.\d+)?Z$/, '$1 UTC'));
+  if (head.step_us > 0) facts.push(`time line in steps of ${formatMs(head.step_us / 1000)}`);
   const element = byId('facts');
   element.replaceChildren(...facts.map((fact) => make('span', {}, [make('bdi', { text: fact })])));
   element.append(...qualityOf(head));
@@ -130,12 +131,12 @@ function fillThreads(page) {
   const used = threads.map((_, i) => i).filter((i) => samples[i] > 0)
     .sort((a, b) => samples[b] - samples[a]);
   const select = byId('threads');
-  const option = (value, text) => make('option', { value, text });
+  const option = (value, text, tid) => make('option', { value, text, 'data-tid': tid });
   select.replaceChildren(option('all', `all ${used.length} together`));
   const pids = new Set(used.map((i) => threads[i].pid));
   for (const pid of pids) {
     const own = used.filter((i) => threads[i].pid === pid);
-    const options = own.map((i) => option(`thread ${i}`, `${page.threadName(i)}: ${formatShare(samples[i], recording.head.samples)}`));
+    const options = own.map((i) => option(`thread ${i}`, `${page.threadName(i)}: ${formatShare(samples[i], recording.head.samples)}`, threads[i].tid));
     if (pids.size === 1) {
       select.append(...options);
     } else {

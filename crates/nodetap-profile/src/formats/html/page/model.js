@@ -21,10 +21,12 @@ function buildFunctions(recording) {
     }
     ofFrame[i] = number;
   }
+  addRelativePlaces(functions, groups.list);
   // Samples without any frame count for this.
   const noFrames = functions.length;
   if (recording.leaves.includes(0)) {
-    functions.push(describe('(no frames)', '', [0, 0], 0, groups.of(ORIGIN_UNKNOWN, 0)));
+    const nothing = describe('(no frames)', '', [0, 0], 0, groups.of(ORIGIN_UNKNOWN, 0));
+    functions.push({ ...nothing, relativePlace: '' });
   }
   const groupOf = Uint32Array.from(functions, (it) => it.group);
   return { functions, groups: groups.list, groupOf, ofFrame, noFrames };
@@ -36,9 +38,36 @@ function describe(name, file, [line, column], kind, group) {
     name,
     kind,
     group,
+    file,
+    line,
     place: file + position,
     shortPlace: baseName(file) + (file && line ? `:${line}` : ''),
   };
+}
+
+// Where paths are long it is their ends that tell: a package's begin with its name, the
+// program's own are told from the folder that all of them are in.
+function addRelativePlaces(functions, groups) {
+  const modules = '/node_modules/';
+  const isOwnFile = (it) => groups[it.group].origin === ORIGIN_OWN && it.file.startsWith('/') && !it.file.includes(modules);
+  const root = commonFolder(functions.filter(isOwnFile).map((it) => it.file));
+  for (const it of functions) {
+    const inPackage = it.place.lastIndexOf(modules);
+    if (inPackage >= 0) it.relativePlace = it.place.slice(inPackage + modules.length);
+    else if (isOwnFile(it)) it.relativePlace = it.place.slice(root.length);
+    else it.relativePlace = it.place;
+  }
+}
+
+// The folder, with its last slash, that all paths are in.
+function commonFolder(paths) {
+  let common = paths[0] ?? '';
+  for (const path of paths) {
+    let same = 0;
+    while (same < common.length && common[same] === path[same]) same++;
+    common = common.slice(0, same);
+  }
+  return common.slice(0, common.lastIndexOf('/') + 1);
 }
 
 const KIND_KERNEL = 4;

@@ -77,6 +77,9 @@ class Tables {
         number,
         name: it.name,
         place: it.place,
+        shownPlace: it.relativePlace,
+        file: it.file,
+        line: it.line,
         group: it.group,
         self: totals.functionSelf[number],
         total: totals.functionTotal[number],
@@ -86,6 +89,7 @@ class Tables {
       number,
       name: it.label,
       place: it.label === it.originName ? '' : it.originName,
+      shownPlace: it.label === it.originName ? '' : it.originName,
       group: number,
       self: totals.groupSelf[number],
       caused: totals.groupCaused[number],
@@ -146,12 +150,14 @@ class Tables {
         swatch(this.page.colors.ofGroup(it.group)),
         make('bdi', { text: it.name }),
       ]),
-      make('div', { class: 'sub' }, [make('bdi', { text: it.place })]),
+      make('div', { class: 'sub' }, [make('bdi', { text: it.shownPlace })]),
     ]);
     name.title = it.place ? `${it.name}\n${it.place}` : it.name;
     return make('tr', {
       tabindex: 0,
       'data-number': it.number,
+      'data-file': it.file,
+      'data-line': it.line,
       'data-self': it.self,
       'data-caused': it.caused,
       'data-total': it.total,
