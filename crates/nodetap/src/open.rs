@@ -39,6 +39,10 @@ impl Place {
     /// # Errors
     /// Where it is stdout, or no file can be made.
     pub fn choose(output: Option<&Path>, format: Format) -> Result<Place> {
+        if format == Format::Nodetap {
+            return Err(Failure::usage("--open cannot show a .nodetap file")
+                .hint("leave it out; then 'nodetap report FILE --open' shows a page"));
+        }
         match output {
             Some(path) if path.as_os_str() == "-" => {
                 Err(Failure::usage("--open cannot show what goes to stdout")

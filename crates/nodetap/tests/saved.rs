@@ -363,6 +363,20 @@ fn what_cannot_be_shown_is_told() {
             ],
         );
     }
+    for command in [
+        &["report", "a.json", "--open", "-o", "x.nodetap"][..],
+        &["record", "-p", "1", "--open", "-f", "nodetap"],
+    ] {
+        assert_fails(
+            folder,
+            command,
+            2,
+            &[
+                "error: --open cannot show a .nodetap file",
+                "hint: leave it out; then 'nodetap report FILE --open' shows a page",
+            ],
+        );
+    }
     assert_fails(
         folder,
         &["diff", "a.json", "a.nodetap", "-o", "x.html"],

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use nodetap_profile::{Diff, DiffFormat, Format};
 
 use crate::arguments;
@@ -23,9 +23,11 @@ use crate::terminal;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The recording of before (.nodetap or JSON)
+    #[arg(value_hint = ValueHint::FilePath)]
     before: PathBuf,
 
     /// The recording of after
+    #[arg(value_hint = ValueHint::FilePath)]
     after: PathBuf,
 
     /// text (a table), json or flame [default: what the output's extension says, .svg or
@@ -34,7 +36,7 @@ pub struct Arguments {
     format: Option<Format>,
 
     /// Where to write the result [default: -, which is stdout]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
     #[command(flatten)]

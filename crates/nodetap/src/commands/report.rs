@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use nodetap_profile::{Format, Profile, formats, visible};
 
 use crate::arguments;
 use crate::failure::{Failure, Result};
+use crate::open::Place;
 use crate::output::Output;
 use crate::recording::closing_line;
 use crate::saved;
@@ -22,7 +23,7 @@ use crate::terminal;
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The recording; - is stdin
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
 
     #[arg(short, long, value_parser = arguments::formats(), hide_possible_values = true)]
@@ -30,11 +31,15 @@ pub struct Arguments {
     format: Option<Format>,
 
     /// Where to write the result [default: -, which is stdout]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
+    /// Show the result in a browser; without --output it is a web page in a temporary file
+    #[arg(long)]
+    open: bool,
+
     /// List its processes and threads, and how many samples each has
-    #[arg(long, conflicts_with_all = ["format", "output"])]
+    #[arg(long, conflicts_with_all = ["format", "output", "open"])]
     list: bool,
 
     #[command(flatten)]
@@ -51,16 +56,26 @@ Examples:
     nodetap report out.nodetap --by package
   Only what parses, but not in tests
     nodetap report out.nodetap --focus 'parse' --ignore '/test/'
+  A page of all that it has, in the browser
+    nodetap report out.nodetap --open
   Which threads are there?
     nodetap report out.nodetap --list";
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let format = arguments::output_format(arguments.format, arguments.output.as_deref())?;
+    let format = match (arguments.format, &arguments.output) {
+        (None, None) if arguments.open => Format::Html,
+        (format, output) => arguments::output_format(format, output.as_deref())?,
+    };
     let Selection { by, .. } = arguments.selection;
     arguments::check_rows(format, by)?;
     let filter = arguments.selection.filter()?;
-    let output = Output::open_for(arguments.output.as_deref(), format)?;
+    let place = match arguments.open {
+        true => Some(Place::choose(arguments.output.as_deref(), format)?),
+        false => None,
+    };
+    let path = place.as_ref().map(Place::path);
+    let output = Output::open_for(path.or(arguments.output.as_deref()), format)?;
 
     let one_by_one = filter.needs_sequence() || (format.needs_sequence() && !arguments.list);
     let profile = saved::read(&arguments.file, one_by_one)?;
@@ -83,6 +98,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             terminal::line(format_args!("{left} of {all} samples ({share:.1} %)"));
         }
         false => terminal::line(closing_line(&metadata, all, None)),
+    }
+    if let Some(place) = place {
+        place.open();
     }
     Ok(())
 }
