@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::common;
@@ -24,8 +25,26 @@ impl FirefoxProfiler<'_> {
             // Short: a socket in it has a path of at most 108 bytes.
             sessions: tempfile::tempdir_in("/tmp").expect("a temporary folder"),
         };
-        profiler.run(&["load", path.to_str().expect("UTF-8")]);
-        profiler
+        let load = ["load", path.to_str().expect("UTF-8")];
+        // It gives the process that it starts half a second, which is not enough for one on
+        // a busy machine.
+        for _ in 0..20 {
+            let output = profiler.command(&load).output().expect("run");
+            let errors = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() {
+                return profiler;
+            }
+            let (_, pid) = errors
+                .split_once("may still be running as pid ")
+                .unwrap_or_else(|| panic!("{errors}"));
+            let digits = pid.split(|c: char| !c.is_ascii_digit()).next();
+            let pid = digits
+                .and_then(|it| it.parse().ok())
+                .and_then(Pid::from_raw);
+            // It may have ended by itself.
+            let _ = kill_process(pid.expect(&errors), Signal::KILL);
+        }
+        panic!("the Firefox Profiler's daemon was never ready");
     }
 
     fn run(&self, arguments: &[&str]) -> String {
