@@ -20,7 +20,14 @@ use crate::Profile;
 
 /// The page, with a place for each of its parts.
 const PAGE: &str = include_str!("page/page.html");
-const CSS: &str = include_str!("page/page.css");
+/// How it looks, in this order.
+const CSS: [&str; 5] = [
+    include_str!("page/base.css"),
+    include_str!("page/top.css"),
+    include_str!("page/panes.css"),
+    include_str!("page/over.css"),
+    include_str!("page/print.css"),
+];
 /// Runs before the page is shown, so that it is never shown in the wrong colours.
 const THEME: &str = include_str!("page/theme.js");
 /// What the page does; one script, in this order.
@@ -50,7 +57,7 @@ const SCRIPTS: [&str; 20] = [
 /// Writes the profile as a page.
 pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     let mut rest = PAGE;
-    for (place, contents) in [("{{css}}", &[CSS][..]), ("{{theme}}", &[THEME])] {
+    for (place, contents) in [("{{css}}", &CSS[..]), ("{{theme}}", &[THEME])] {
         rest = put(rest, place, out)?;
         write_all(contents, out)?;
     }
