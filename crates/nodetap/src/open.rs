@@ -63,6 +63,14 @@ impl Place {
         }
     }
 
+    /// The same, where it is asked for.
+    ///
+    /// # Errors
+    /// As with [`choose`](Self::choose).
+    pub fn if_asked(asked: bool, output: Option<&Path>, format: Format) -> Result<Option<Place>> {
+        asked.then(|| Place::choose(output, format)).transpose()
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -45,14 +45,10 @@ impl Progress {
         let shown = self.total.map_or(elapsed, |total| elapsed.min(total));
         self.bar.update(|state| state.set_pos(millis(shown)));
         self.bar.set_message(match self.total {
-            Some(total) => format!(
-                "{:.1}/{} s  {samples} samples",
-                shown.as_secs_f64(),
-                total.as_secs_f64()
-            ),
+            Some(total) => format!("{} left  {samples} samples", time(total - shown)),
             None => format!(
-                "{:.1} s  {samples} samples  (Ctrl-C ends the recording)",
-                shown.as_secs_f64()
+                "{}  {samples} samples  (Ctrl-C ends the recording)",
+                time(shown)
             ),
         });
     }
@@ -68,14 +64,29 @@ impl Progress {
     }
 }
 
+/// `9.5 s`, and from a minute on `1:30` or `2:01:30`.
+fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        _ => format!(
+            "{}:{:02}:{:02}",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        ),
+    }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn style(has_end: bool, colours: bool) -> ProgressStyle {
     let template = match (has_end, colours) {
-        (true, true) => "Recording {bar:40.green} {msg}",
-        (true, false) => "Recording {bar:40} {msg}",
+        (true, true) => "Recording {bar:30.green} {msg}",
+        (true, false) => "Recording {bar:30} {msg}",
         (false, true) => "{spinner:.green} Recording {msg}",
         (false, false) => "{spinner} Recording {msg}",
     };
@@ -89,13 +100,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_is_as_exact_as_it_matters() {
+        let texts = [0, 9_540, 59_990, 60_000, 61_900, 3_599_000, 7_290_000]
+            .map(|milliseconds| time(Duration::from_millis(milliseconds)));
+        assert_eq!(
+            texts,
+            [
+                "0.0 s", "9.5 s", "60.0 s", "1:00", "1:01", "59:59", "2:01:30"
+            ]
+        );
+    }
+
+    #[test]
     fn every_template_is_one() {
         for has_end in [false, true] {
             for colours in [false, true] {
                 let _ = style(has_end, colours);
             }
         }
-        let _ = ProgressStyle::with_template("Recording {bar:40.green} {msg}").unwrap();
+        let _ = ProgressStyle::with_template("Recording {bar:30.green} {msg}").unwrap();
         let _ = ProgressStyle::with_template("{spinner:.green} Recording {msg}").unwrap();
     }
 }

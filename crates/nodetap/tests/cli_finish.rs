@@ -195,3 +195,35 @@ fn without_a_name_it_lies_in_a_temporary_file() {
     let shown = fs::read_to_string(path).expect("it is there");
     assert!(shown.contains("<svg") || shown.contains("<html"), "{shown}");
 }
+
+#[test]
+fn a_kept_recording_is_shown_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = open(folder.path(), "true", &["-o", "out.nodetap"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for arguments in [
+        &["report", "out.nodetap"][..],
+        &["diff", "out.nodetap", "out.nodetap"],
+    ] {
+        let mut command = Command::new(NODETAP);
+        command
+            .args(arguments)
+            .arg("--open")
+            .current_dir(folder.path());
+        let output = run(command
+            .env("BROWSER", folder.path().join("browser"))
+            .env("TMPDIR", folder.path()));
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let last = text(&output.stderr).lines().last().expect("a note");
+        let path = last
+            .strip_prefix("note: opened '")
+            .and_then(|it| it.strip_suffix('\''));
+        let shown = fs::read_to_string(path.expect(last)).expect("it is there");
+        let expected = if arguments[0] == "report" {
+            "<html"
+        } else {
+            "<svg"
+        };
+        assert!(shown.contains(expected), "{last}");
+    }
+}

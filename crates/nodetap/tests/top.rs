@@ -96,15 +96,22 @@ fn the_hottest_function_is_first_and_keys_lead_elsewhere_and_out() {
 
 #[test]
 fn the_terminal_is_given_back_on_every_way_out() {
-    let (_target, mut terminal) = spinning(80, 24);
-    wait_for_hottest(&terminal);
-    terminal.press("\x03");
-    assert!(terminal.wait().success());
-    terminal.wait_until_as_before();
-    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
-        let (_target, mut terminal) = spinning(80, 24);
+    let target = Target::start(VERSION, &[], "top/spin.js", &[]).wait_until_ready();
+    let pid = target.pid().to_string();
+    let signals = [
+        None,
+        Some(Signal::TERM),
+        Some(Signal::HUP),
+        Some(Signal::INT),
+    ];
+    // All at the same time: each takes a while to begin.
+    let terminals = signals.map(|_| Terminal::start(80, 24, &["top", "-p", &pid]));
+    for (signal, mut terminal) in signals.into_iter().zip(terminals) {
         wait_for_hottest(&terminal);
-        terminal.signal(signal);
+        match signal {
+            None => terminal.press("\x03"),
+            Some(signal) => terminal.signal(signal),
+        }
         assert!(terminal.wait().success(), "{signal:?}");
         terminal.wait_until_as_before();
     }
@@ -186,7 +193,7 @@ fn the_event_loop_is_late_by_as_much_as_node_24_says() {
 fn without_a_process_it_asks() {
     let target = Target::start(VERSION, &[], "top/spin.js", &[]).wait_until_ready();
     let pid = target.pid().to_string();
-    let mut terminal = Terminal::start(160, 40, &["record", "-d", "0.5"]);
+    let mut terminal = Terminal::start(160, 40, &["record", "-d", "1"]);
     let lines = terminal.wait_for_text("Which one to record? (");
     let row = lines
         .iter()
@@ -196,6 +203,18 @@ fn without_a_process_it_asks() {
     terminal.press("nonsense\r");
     terminal.wait_for_text("'nonsense' is none of these");
     terminal.press(&format!("{pid}\r"));
-    terminal.wait_for_text("hottest ");
+    // How far it is, for as long as it goes on.
+    let lines = terminal.wait_for_text(" s left  ");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("Recording ") && line.ends_with(" samples")),
+        "{lines:?}"
+    );
+    let lines = terminal.wait_for_text("hottest ");
+    assert!(
+        !lines.iter().any(|line| line.starts_with("Recording ")),
+        "{lines:?}"
+    );
     assert!(terminal.wait().success());
 }

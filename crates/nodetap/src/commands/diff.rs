@@ -8,6 +8,7 @@ use nodetap_profile::{Diff, DiffFormat, Format};
 use crate::arguments;
 use crate::commands::report::{shown, without_samples};
 use crate::failure::{Failure, Result};
+use crate::open::Place;
 use crate::output::Output;
 use crate::saved;
 use crate::selection::{Selection, filtered};
@@ -39,6 +40,11 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<PathBuf>,
 
+    /// Show the result in a browser; without --output it is a flame graph in a
+    /// temporary file
+    #[arg(long)]
+    open: bool,
+
     #[command(flatten)]
     selection: Selection,
 }
@@ -54,7 +60,10 @@ Examples:
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let format = arguments::output_format(arguments.format, arguments.output.as_deref())?;
+    let format = match (arguments.format, &arguments.output) {
+        (None, None) if arguments.open => Format::Flame,
+        (format, output) => arguments::output_format(format, output.as_deref())?,
+    };
     let written_as = match format {
         Format::Text => DiffFormat::Text,
         Format::Json => DiffFormat::Json,
@@ -65,7 +74,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
     };
     let filter = arguments.selection.filter()?;
-    let output = Output::open_for(arguments.output.as_deref(), format)?;
+    let place = Place::if_asked(arguments.open, arguments.output.as_deref(), format)?;
+    let path = place.as_ref().map(Place::path);
+    let output = Output::open_for(path.or(arguments.output.as_deref()), format)?;
     let read = |file: &PathBuf| {
         let shown = shown(file);
         let profile = saved::read(file, filter.needs_sequence())?;
@@ -85,6 +96,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             before.sample_count(),
             after.sample_count()
         ));
+    }
+    if let Some(place) = place {
+        place.open();
     }
     Ok(())
 }

@@ -91,10 +91,7 @@ pub fn record(settings: &Settings) -> Result<()> {
     if settings.wall && settings.sampler == SamplerChoice::Ptrace {
         return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
     }
-    let place = match settings.open {
-        true => Some(Place::choose(settings.output.as_deref(), settings.format)?),
-        false => None,
-    };
+    let place = Place::if_asked(settings.open, settings.output.as_deref(), settings.format)?;
     let begun = Instant::now();
     let mut targets = Targets::new(nodetap_symbols::Options {
         native: settings.native,

@@ -309,7 +309,7 @@ impl View {
             let busy = event_loops.iter().find(|(of, _)| *of == pid);
             Process {
                 pid,
-                command: visible(&process.command.join(" ")),
+                command: command(&process.command),
                 node: process.node.clone(),
                 cpu: self.meter.of_process(pid),
                 event_loop: busy.map(|(_, busy)| *busy),
@@ -348,6 +348,13 @@ impl View {
         self.state.paused = false;
         self.update();
     }
+}
+
+/// A command line, as much of it as there is room for in any window, safe to print.
+fn command(words: &[String]) -> String {
+    let characters = words.iter().flat_map(|word| word.chars().chain([' ']));
+    let text: String = characters.take(400).collect();
+    visible(text.trim_end())
 }
 
 /// A terminal that is gone took whoever looked at it with it.

@@ -443,3 +443,33 @@ fn what_is_too_long_is_cut_where_it_tells_least() {
         assert!(cut_begin("日本語", width).width() <= width);
     }
 }
+
+/// Names come from the program that is looked at.
+#[test]
+fn no_name_writes_to_the_terminal_what_it_likes() {
+    let mut program = crate::top::testing::Program::new();
+    let name = format!("a\x1b[2J\nb\0\u{202e}{}", "日".repeat(1 << 20));
+    let file = format!("/tmp/\x07\r{}", "x".repeat(1 << 20));
+    let frame = crate::top::testing::js(&name, &file, 1);
+    program.sample(0, &[(&[frame.clone(), frame], 10)]);
+    program.end_second();
+    let mut shown = server();
+    shown.tally = program.tally;
+    for key in ['x', 'p', 't', 'f'] {
+        let mut state = State::default();
+        press(&mut state, &[Char(key)]);
+        for width in [80, 200] {
+            for line in screen(width, 24, &shown, &mut state, Colours::None) {
+                assert!(
+                    !line.contains(|it: char| it.is_control() || it == '\u{202e}'),
+                    "{line:?}"
+                );
+            }
+        }
+    }
+    let lines = screen(200, 24, &shown, &mut State::default(), Colours::None);
+    assert!(
+        lines[7].contains(r"a\u{1b}[2J\nb\u{0}\u{202e}日日"),
+        "{lines:?}"
+    );
+}
