@@ -80,16 +80,21 @@ lines.forEach(({ found }, row) => {
     const x = round(MARGIN + column * CELL.width);
     const wide = round(length * CELL.width);
     if (bg) out.push(`<rect x="${x}" y="${top}" width="${wide}" height="${CELL.height}" fill="${bg}"/>`);
-    if (text.trim() === '') continue;
     const attributes = [
       fg && `fill="${fg}"`,
       style.bold && 'font-weight="bold"',
       style.dim && 'opacity="0.6"',
     ].filter(Boolean);
-    // Whatever font there is: it is as wide as in the terminal.
-    out.push(
-      `<text x="${x}" y="${top + 13.5}" textLength="${wide}" ${attributes.join(' ')}>${escape(text)}</text>`,
-    );
+    // Blanks at its ends, or several in a row, would not be drawn as wide as they are.
+    for (const words of text.matchAll(/\S+(?: \S+)*/g)) {
+      const before = [...text.slice(0, words.index)].length;
+      const at = round(x + before * CELL.width);
+      // Whatever font there is: it is as wide as in the terminal.
+      const length = round([...words[0]].length * CELL.width);
+      out.push(
+        `<text x="${at}" y="${top + 13.5}" textLength="${length}" ${attributes.join(' ')}>${escape(words[0])}</text>`,
+      );
+    }
   }
 });
 out.push('</g>', '</svg>', '');
