@@ -53,8 +53,10 @@ pub struct EventLoop {
 /// What a loop did at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glance {
-    /// The moment, by the monotonic clock.
+    /// The moment, by the monotonic clock: not before this,
     pub at: Duration,
+    /// and not after this. We may have had no CPU meanwhile.
+    pub until: Duration,
     /// Whether it waited for events.
     pub waits: bool,
     /// What its own clock said: when it had waited the last time, or later.
@@ -98,6 +100,7 @@ impl EventLoop {
 
     /// What it does now; `None` where that cannot be told, or does not make sense.
     pub fn glance(&self) -> Option<Glance> {
+        let at = monotonic();
         let clock = memory_word(&self.memory, self.clock)?;
         let mut text = [0; 256];
         let length = self.system_call.read_at(&mut text, 0).ok()?;
@@ -105,12 +108,13 @@ impl EventLoop {
         // It may have taken the time between the two.
         let clock = memory_word(&self.memory, self.clock)?.max(clock);
         let glance = Glance {
-            at: monotonic(),
+            at,
+            until: monotonic(),
             waits,
             clock: Duration::from_millis(clock),
         };
         // No loop is of before the machine started, nor ahead of its time: but rounding.
-        let is_past = glance.clock <= glance.at + Duration::from_millis(1);
+        let is_past = glance.clock <= glance.until + Duration::from_millis(1);
         (clock != 0 && is_past).then_some(glance)
     }
 }
@@ -301,19 +305,19 @@ impl Delay {
     /// How long the loop has been busy at `glance`, the next one.
     pub fn observe(&mut self, glance: Glance) -> Duration {
         let last = self.last.replace(glance);
-        let before = last.filter(|last| glance.at.saturating_sub(last.at) <= APART);
+        let before = last.filter(|last| glance.until.saturating_sub(last.at) <= APART);
         // It takes the time at the end of a round as well, before it waits again.
         let stands_still = last.is_some_and(|last| last.clock == glance.clock);
         self.busy_since = match (glance.waits, before) {
             (true, _) => None,
             (false, _) if stands_still && self.busy_since.is_some() => self.busy_since,
             // It has come back from waiting since, and taken the time then.
-            (false, Some(before)) if glance.clock >= before.at => Some(glance.clock),
+            (false, Some(before)) if glance.clock >= before.until => Some(glance.clock),
             (false, Some(before)) if !before.waits && glance.clock > before.clock => {
                 Some(glance.clock)
             }
             // It comes back just now, or it is not known since when.
-            (false, _) => Some(glance.at),
+            (false, _) => Some(glance.until),
         };
         self.busy_since
             .map_or(Duration::ZERO, |since| glance.at.saturating_sub(since))
@@ -336,6 +340,7 @@ mod tests {
             .map(|&(at, waits, clock)| {
                 let glance = Glance {
                     at: ms(at),
+                    until: ms(at),
                     waits,
                     clock: ms(clock),
                 };
@@ -387,6 +392,23 @@ mod tests {
             (9000, false, 1003),
         ];
         assert_eq!(observed(&glances), [0, 0, 10, 4000]);
+    }
+
+    /// We had no CPU while we looked.
+    #[test]
+    fn what_took_us_long_is_not_the_loops() {
+        let glance = |at, until, waits, clock| Glance {
+            at: ms(at),
+            until: ms(until),
+            waits,
+            clock: ms(clock),
+        };
+        let mut delay = Delay::default();
+        assert_eq!(delay.observe(glance(1000, 1000, true, 400)), ms(0));
+        assert_eq!(delay.observe(glance(1010, 1045, false, 1003)), ms(7));
+        assert_eq!(delay.observe(glance(1050, 1090, true, 1048)), ms(0));
+        // It waited at 1085, say: of before that its clock tells nothing.
+        assert_eq!(delay.observe(glance(1100, 1101, false, 1060)), ms(0));
     }
 
     #[test]

@@ -199,11 +199,11 @@ fn without_a_name_it_lies_in_a_temporary_file() {
 #[test]
 fn a_kept_recording_is_shown_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let output = open(folder.path(), "true", &["-o", "out.nodetap"]);
+    let output = open(folder.path(), "true", &["-o", "out.json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     for arguments in [
-        &["report", "out.nodetap"][..],
-        &["diff", "out.nodetap", "out.nodetap"],
+        &["report", "out.json"][..],
+        &["diff", "out.json", "out.json"],
     ] {
         let mut command = Command::new(NODETAP);
         command
