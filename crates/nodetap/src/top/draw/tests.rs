@@ -469,7 +469,7 @@ fn no_name_writes_to_the_terminal_what_it_likes() {
     }
     let lines = screen(200, 24, &shown, &mut State::default(), Colours::None);
     assert!(
-        lines[7].contains(r"a\u{1b}[2J\nb\u{0}\u{202e}日日"),
+        lines[7].contains(r"a\u{1b}[2J\nb\u{0}\u{202e}日"),
         "{lines:?}"
     );
 }
