@@ -55,16 +55,6 @@ pub fn transpilers() -> PathBuf {
     cached(Path::new("transpilers/node_modules"))
 }
 
-fn cached(path: &Path) -> PathBuf {
-    let path = cache().join(path);
-    assert!(
-        path.exists(),
-        "{} is missing: `make test` fetches what the tests need",
-        path.display()
-    );
-    path
-}
-
 /// A browser of the kind that the tests drive.
 pub fn chromium() -> PathBuf {
     let path = std::env::var_os("PATH").expect("PATH");
@@ -74,6 +64,16 @@ pub fn chromium() -> PathBuf {
         .flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)))
         .find(|program| program.is_file())
         .expect("a Chromium: `make test` installs what the tests need")
+}
+
+fn cached(path: &Path) -> PathBuf {
+    let path = cache().join(path);
+    assert!(
+        path.exists(),
+        "{} is missing: `make test` fetches what the tests need",
+        path.display()
+    );
+    path
 }
 
 /// A program of `tests/fixtures`.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::common;
@@ -16,49 +17,53 @@ use crate::{node, output};
 pub struct FirefoxProfiler<'a> {
     path: &'a Path,
     sessions: tempfile::TempDir,
+    daemon: Child,
+}
+
+/// The command by the profiler's own people that asks its code.
+fn command(sessions: &Path) -> Command {
+    let script = "@firefox-devtools/profiler-cli/dist/profiler-cli.js";
+    let mut command = node(&common::format_readers().join(script));
+    command.env("PROFILER_CLI_SESSION_DIR", sessions);
+    command
 }
 
 impl FirefoxProfiler<'_> {
     pub fn load(path: &Path) -> FirefoxProfiler<'_> {
-        let profiler = FirefoxProfiler {
+        // Short: a socket in it has a path of at most 108 bytes.
+        let sessions = tempfile::tempdir_in("/tmp").expect("a temporary folder");
+        // Its command `load` starts this, and gives up after half a second.
+        let mut daemon = command(sessions.path());
+        let daemon = daemon.args(["--session", "test", "--daemon"]).arg(path);
+        let daemon = daemon.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut profiler = FirefoxProfiler {
             path,
-            // Short: a socket in it has a path of at most 108 bytes.
-            sessions: tempfile::tempdir_in("/tmp").expect("a temporary folder"),
+            daemon: daemon.spawn().expect("run"),
+            sessions,
         };
-        let load = ["load", path.to_str().expect("UTF-8")];
-        // It gives the process that it starts half a second, which is not enough for one on
-        // a busy machine.
-        for _ in 0..20 {
-            let output = profiler.command(&load).output().expect("run");
-            let errors = String::from_utf8_lossy(&output.stderr);
-            if output.status.success() {
-                return profiler;
-            }
-            let (_, pid) = errors
-                .split_once("may still be running as pid ")
-                .unwrap_or_else(|| panic!("{errors}"));
-            let digits = pid.split(|c: char| !c.is_ascii_digit()).next();
-            let pid = digits
-                .and_then(|it| it.parse().ok())
-                .and_then(Pid::from_raw);
-            // It may have ended by itself.
-            let _ = kill_process(pid.expect(&errors), Signal::KILL);
+        let begun = Instant::now();
+        while !profiler.is_ready() {
+            let ended = profiler.daemon.try_wait().expect("wait");
+            assert!(ended.is_none(), "{ended:?}");
+            assert!(begun.elapsed() < Duration::from_secs(100), "it loads on");
+            sleep(Duration::from_millis(100));
         }
-        panic!("the Firefox Profiler's daemon was never ready");
+        profiler
+    }
+
+    fn is_ready(&self) -> bool {
+        let output = self.command(&["profile", "info"]).output().expect("run");
+        output.status.success()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(self.sessions.path());
+        command.args(arguments).args(["--session", "test"]);
+        command
     }
 
     fn run(&self, arguments: &[&str]) -> String {
         output(&mut self.command(arguments))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let script = "@firefox-devtools/profiler-cli/dist/profiler-cli.js";
-        let mut command = node(&common::format_readers().join(script));
-        let folder = self.sessions.path();
-        command
-            .args(arguments)
-            .env("PROFILER_CLI_SESSION_DIR", folder);
-        command
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
@@ -99,7 +104,8 @@ impl FirefoxProfiler<'_> {
 
 impl Drop for FirefoxProfiler<'_> {
     fn drop(&mut self) {
-        let _ = self.command(&["stop", "--all"]).output();
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
     }
 }
 

@@ -6,7 +6,7 @@ mod firefox;
 mod own;
 mod readers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +17,9 @@ use firefox::FirefoxProfiler;
 use nodetap_profile::formats::{self, json};
 use nodetap_profile::{Format, Frame, Kind, Metadata, Mode, Position, Profile, Sample, Thread};
 use own::{Own, add, by_name, merged, of_recording, total, whole};
-use readers::{as_in_pprof, of_nodes, of_page, of_pprof, of_top, speedscope, without_anonymous};
+use readers::{
+    as_in_pprof, of_devtools, of_nodes, of_page, of_pprof, of_top, speedscope, without_anonymous,
+};
 
 const VERSION: &str = "24.21.0";
 
@@ -74,6 +76,7 @@ fn assert_all_agree(files: &Files, threads: &BTreeMap<u32, Own>, main: u32) {
 
     let cpuprofile = files.path("out.cpuprofile");
     assert_eq!(of_nodes(&cpuprofile), threads[&main]);
+    assert_eq!(of_devtools(&cpuprofile, files.period), threads[&main]);
     let [read] = &speedscope(&files.path("out.cpuprofile"))[..] else {
         panic!("a cpuprofile has one thread");
     };
@@ -138,13 +141,9 @@ fn all_formats_of_a_recording_agree() {
     let text = fs::read_to_string(&path).expect("nodetap wrote its output");
     let recording: Recording = serde_json::from_str(&text).expect("JSON");
     let threads = of_recording(&recording);
-    // It is of what it is meant to be of.
-    let all = merged(&threads);
-    let seen: BTreeSet<&str> = all.keys().map(|(name, ..)| name.as_str()).collect();
-    for name in ["burn", "(anonymous)", "(program)"] {
-        assert!(seen.contains(name), "no {name} in {seen:?}");
-    }
-    assert!(threads.len() > 1 && total(&threads[&main]) > 100);
+    // It is of what it is meant to be of: functions of several threads.
+    assert!(merged(&threads).keys().any(|(name, ..)| name == "burn"));
+    assert!(threads.len() > 1 && threads.contains_key(&main));
 
     let profile = json::read(text.as_bytes()).expect("a recording");
     assert_all_agree(&Files::write(&profile), &threads, main);
@@ -179,6 +178,7 @@ fn hostile() -> (Profile, BTreeMap<u32, Own>) {
             r"\u{0}\r\u{202e}z\u{ffff}".to_owned(),
         ),
         ("constructor", "constructor".to_owned()),
+        ("", "(anonymous)".to_owned()),
         ("__proto__", "__proto__".to_owned()),
         ("\"\\", "\"\\".to_owned()),
         (long.as_str(), cut(&long, 500)),

@@ -29,6 +29,31 @@ pub fn of_nodes(path: &Path) -> Own {
     own
 }
 
+/// A cpuprofile as Chrome's DevTools read it, by the time that functions have of their own:
+/// the samples of each, where one takes so many nanoseconds.
+pub fn of_devtools(path: &Path, period: f64) -> Own {
+    #[derive(Deserialize)]
+    struct Model {
+        functions: Vec<(String, String, i64, f64)>,
+    }
+    let script = common::fixture("formats/read-with-devtools.js");
+    let text = output(node(&script).arg(common::chromium()).arg(path));
+    let model: Model = serde_json::from_str(&text).expect("JSON");
+    let mut own = Own::new();
+    for (name, url, line, milliseconds) in model.functions {
+        let file = url.strip_prefix("file://").unwrap_or(&url);
+        let line = u32::try_from(line + 1).expect("a line");
+        let name = match name.as_str() {
+            "(idle)" => continue,
+            "" => "(anonymous)",
+            name => name,
+        };
+        let function = (name.to_owned(), file.to_owned(), line);
+        add(&mut own, function, whole(milliseconds * 1e6 / period));
+    }
+    own
+}
+
 /// What `go tool pprof` prints of a profile.
 fn pprof(options: &[&str], path: &Path) -> String {
     let mut command = Command::new("go");
@@ -106,8 +131,13 @@ pub fn of_top(path: &Path) -> Own {
     for line in table.lines() {
         let mut words = line.split_whitespace();
         let flat = words.next().expect(line).parse().expect(line);
-        let name: Vec<&str> = words.skip(4).collect();
-        add(&mut own, (name.join(" "), String::new(), 0), flat);
+        let name = words.skip(4).collect::<Vec<&str>>().join(" ");
+        // That it was inlined, or now and then.
+        let name = [" (inline)", " (partial-inline)"]
+            .iter()
+            .find_map(|note| name.strip_suffix(note))
+            .unwrap_or(&name);
+        add(&mut own, (name.to_owned(), String::new(), 0), flat);
     }
     own
 }

@@ -72,7 +72,10 @@ pub(super) fn left_out(profile: &Profile) -> Option<String> {
     );
     (own < all).then(|| {
         let label = threads::label(profile, thread);
-        format!("a cpuprofile holds one thread: {label}, {own} of {all} samples")
+        format!(
+            "a cpuprofile holds one thread: {label}, {own} of {all} samples \
+             ('nodetap report --thread TID' takes another)"
+        )
     })
 }
 
@@ -96,10 +99,15 @@ struct Times<'a> {
 impl Times<'_> {
     /// When each piece begins, and its node.
     fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
-        let node = |stack| self.nodes.of(stack);
-        let spans = self.lines.spans(0).map(move |span| {
+        let spans = self.lines.spans(0).flat_map(move |span| {
             let stack = span.sample.map(|sample| sample.stack);
-            (span.start_ns, stack.map_or(self.nodes.idle(), node))
+            let node = stack.map_or(self.nodes.idle(), |stack| self.nodes.of(stack));
+            // DevTools takes one sample of this between others for a stack that V8's sampler
+            // could not walk, and gives it to the function before. Of two it does not.
+            let is_program = Some(node) == self.nodes.program();
+            let half_ns = span.start_ns + (span.end_ns - span.start_ns) / 2;
+            let rest = is_program.then_some((half_ns, node));
+            [(span.start_ns, node)].into_iter().chain(rest)
         });
         spans.chain([(self.busy_until_ns, self.nodes.idle())])
     }

@@ -16,6 +16,7 @@ pub(super) struct Nodes<'a> {
     functions: Functions,
     tree: FunctionTree,
     idle: u32,
+    program: Option<u32>,
     idle_ticks: u64,
 }
 
@@ -47,12 +48,16 @@ impl<'a> Nodes<'a> {
         let is_wanted = |stack: StackId| is_wanted[stack.index()];
         let mut tree = FunctionTree::new(profile, &mut functions, is_wanted);
         let idle = tree.child(FunctionTree::ROOT, functions.statement("(idle)"));
+        let program = functions.statement("(program)");
+        let mut nodes = (0..).take(tree.len());
+        let program = nodes.find(|&node| tree.get(node) == Some((FunctionTree::ROOT, program)));
         Self {
             profile,
             thread,
             functions,
             tree,
             idle,
+            program,
             idle_ticks: 0,
         }
     }
@@ -70,6 +75,11 @@ impl<'a> Nodes<'a> {
     /// The node of the time in which the thread did not run.
     pub fn idle(&self) -> u32 {
         self.idle
+    }
+
+    /// The node of native code that nothing called, if there is one.
+    pub fn program(&self) -> Option<u32> {
+        self.program
     }
 
     /// How often each node was on top, and of those on which lines, in the order of nodes.

@@ -112,6 +112,25 @@ fn long_waits_are_one_sample() {
 }
 
 #[test]
+fn native_code_between_functions_is_not_given_to_one_of_them() {
+    let (mut profile, main) = empty();
+    let frame = [js("f", 1, Tier::Optimized)];
+    let program = [Frame::new(Kind::Pseudo, "(program)")];
+    add(&mut profile, main, &frame, 1);
+    add(&mut profile, main, &program, 1);
+    add(&mut profile, main, &frame, 1);
+    // Called by a function it is another node.
+    add(&mut profile, main, &[&frame[..], &program[..]].concat(), 1);
+    let file = read(&profile);
+    assert_eq!(numbers(&file["samples"]), [2, 3, 3, 2, 4, 5]);
+    assert_eq!(
+        numbers(&file["timeDeltas"]),
+        [0, 1001, 501, 500, 1001, 1001]
+    );
+    assert_eq!(file["nodes"][2]["hitCount"], 1);
+}
+
+#[test]
 fn it_holds_one_thread_and_says_so() {
     let file = read(&small());
     let hits = |file: &Value| -> Vec<(String, u64)> {
@@ -140,11 +159,11 @@ fn it_holds_one_thread_and_says_so() {
     );
     assert_eq!(
         left_out(&small()).unwrap(),
-        "a cpuprofile holds one thread: node 32642 (main thread), 9 of 10 samples"
+        "a cpuprofile holds one thread: node 32642 (main thread), 9 of 10 samples ('nodetap report --thread TID' takes another)"
     );
     assert_eq!(
         left_out(&several_processes()).unwrap(),
-        "a cpuprofile holds one thread: node 7 (main thread), 6 of 10 samples"
+        "a cpuprofile holds one thread: node 7 (main thread), 6 of 10 samples ('nodetap report --thread TID' takes another)"
     );
     for profile in [bare(), empty().0, deep(3)] {
         assert_eq!(left_out(&profile), None);
