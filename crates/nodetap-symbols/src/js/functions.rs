@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use crate::generated::{FunctionText, GeneratedScript, Scripts};
 use crate::recent::Recent;
 
-use super::source_names::{can_be_called, can_be_first};
+use super::source_names::{can_be_called, can_be_first, is_comment};
 
 /// A function as the walker saw it at the tick: addresses, which hold only
 /// for that moment, and the ids that tell whether they still hold.
@@ -358,8 +358,14 @@ impl Functions {
                 return Err(Error::Unbelievable("a function that ends before it starts"));
             }
             // Of what Node.js 10 gave a module's parameters the last character is missing.
+            // And so is a comment at its end.
+            let rest = script.script.end().and_then(|last| {
+                let until = end.saturating_add(AFTER).min(last);
+                heap.source_before(at, until, until.checked_sub(end)?)
+            });
             if start == 0
                 && script.script.end().is_some_and(|last| end + 1 < last)
+                && !rest.is_some_and(|rest| is_comment(&rest))
                 && let Some(head) = heap.source_before(at, BEFORE, BEFORE)
                 && !can_be_first(&head)
             {

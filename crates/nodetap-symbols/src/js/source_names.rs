@@ -79,6 +79,20 @@ pub fn can_be_first(head: &[u16]) -> bool {
             .any(|it| head.starts_with(it))
 }
 
+/// Whether `rest`, which follows a function but for its last character, begins with a
+/// comment.
+pub fn is_comment(rest: &[u16]) -> bool {
+    let rest = String::from_utf16_lossy(rest);
+    let mut behind = rest.chars();
+    behind.next();
+    let is_one = |text: &str| {
+        ["//", "/*"]
+            .iter()
+            .any(|it| text.trim_start().starts_with(it))
+    };
+    is_one(&rest) || is_one(behind.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +111,13 @@ mod tests {
         assert!(can("{ static #x", "#x"));
         assert!(!can("{ static #x", "#y"));
         assert!(!can("/* */ function grüße", "f"));
+    }
+
+    #[test]
+    fn a_comment_follows() {
+        let follows = |rest: &str| is_comment(&rest.encode_utf16().collect::<Vec<_>>());
+        assert!(follows("//# sourceMappingURL=a") && follows(";\n /* a */") && follows("\n//"));
+        assert!(!follows("") && !follows("; f() //") && !follows("/") && !follows("a /b"));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! each source as it is, and a place belongs to the last mapping at or before it, on
 //! whatever line that is. Mappings that make no sense have no source.
 //!
-//! A map comes from the profiled program. The text of the sources, which is most of it,
-//! is skipped, and there is a limit to all that is kept.
+//! A map comes from the profiled program: there is a limit to all that is kept. The text
+//! of the sources, which is most of it, is kept only where it is needed to tell names.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,6 +21,28 @@ const MAX_ITEMS: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
 /// Stands for no source, or no name.
 const NONE: u32 = u32::MAX;
 
+/// What stands where functions and classes begin, and is no name.
+const KEYWORDS: [&str; 18] = [
+    "abstract",
+    "async",
+    "await",
+    "class",
+    "const",
+    "constructor",
+    "default",
+    "export",
+    "function",
+    "get",
+    "let",
+    "new",
+    "return",
+    "set",
+    "static",
+    "this",
+    "var",
+    "yield",
+];
+
 /// A decoded map.
 #[derive(Debug, Default)]
 pub struct SourceMap {
@@ -28,6 +50,8 @@ pub struct SourceMap {
     mappings: Vec<Mapping>,
     sources: Vec<Option<Box<str>>>,
     names: Vec<Option<Box<str>>>,
+    /// The text of each source, as far as the map has it and no names.
+    contents: Vec<Option<Box<str>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +134,11 @@ impl SourceMap {
         let sources = raw.sources.0.into_iter();
         let sources = sources.map(|Text(source)| Some(format!("{root}{}", source?).into()));
         self.sources.extend(sources);
+        if raw.names.0.is_empty() {
+            let contents = raw.contents.0.into_iter().map(|Text(content)| content);
+            self.contents.extend(contents);
+        }
+        self.contents.resize(self.sources.len(), None);
         let names = raw.names.0.into_iter();
         self.names.extend(names.map(|Text(name)| name));
         if self.sources.len().max(self.names.len()) > MAX_ITEMS {
@@ -179,9 +208,10 @@ impl SourceMap {
         Ok(())
     }
 
-    /// How many mappings it has.
-    pub fn len(&self) -> usize {
-        self.mappings.len()
+    /// The bytes that it keeps allocated, but for names.
+    pub fn size(&self) -> usize {
+        let texts = self.contents.iter().flatten().map(|text| text.len());
+        size_of_val(&self.mappings[..]) + texts.sum::<usize>()
     }
 
     /// A source as the map names it, `sourceRoot` before it.
@@ -208,14 +238,22 @@ impl SourceMap {
         self.mappings.get(after.checked_sub(1)?)
     }
 
-    /// What a name was called that begins at this very place.
+    /// What a name was called that begins at this very place: as the map says, or as it
+    /// stands in the source.
     pub fn name_at(&self, line: u32, column: u32) -> Option<&str> {
         let first = self
             .mappings
             .partition_point(|mapping| mapping.place() < (line, column));
         let there = self.mappings[first..].iter();
         let mut there = there.take_while(|mapping| mapping.place() == (line, column));
-        there.find_map(|mapping| self.name(mapping))
+        there.find_map(|mapping| self.name(mapping).or_else(|| self.word(mapping)))
+    }
+
+    /// The name that stands in the source where `mapping` leads to.
+    fn word(&self, mapping: &Mapping) -> Option<&str> {
+        let text = self.contents.get(mapping.source as usize)?.as_deref()?;
+        let line = text.split('\n').nth(mapping.original_line as usize)?;
+        word_at(line, mapping.original_column)
     }
 
     fn original(&self, mapping: &Mapping) -> Option<Original> {
@@ -231,6 +269,28 @@ impl SourceMap {
         let name = self.names.get(mapping.name as usize)?.as_deref();
         name.filter(|name| !name.is_empty())
     }
+}
+
+/// The name that begins at this column, in UTF-16 units, of a line of JavaScript.
+fn word_at(line: &str, column: u32) -> Option<&str> {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '#');
+    let mut units = 0;
+    let mut before = None;
+    let start = line.char_indices().find_map(|(index, c)| {
+        let found = units >= column;
+        units += c.len_utf16() as u32;
+        if !found {
+            before = Some(c);
+        }
+        found.then_some((index, units - c.len_utf16() as u32))
+    });
+    let (start, at) = start?;
+    if at != column || before.is_some_and(is_part) {
+        return None;
+    }
+    let word = line[start..].split(|c: char| !is_part(c)).next()?;
+    let is_name = word.starts_with(|c: char| !c.is_numeric()) && !KEYWORDS.contains(&word);
+    is_name.then_some(word)
 }
 
 /// The numbers of a segment, five at most, and how many there are. `None` where they are
@@ -276,6 +336,8 @@ struct Raw {
     sources: List<Text>,
     #[serde(default)]
     names: List<Text>,
+    #[serde(default, rename = "sourcesContent")]
+    contents: List<Text>,
     #[serde(default, rename = "sourceRoot")]
     source_root: Text,
     sections: Option<List<Section>>,

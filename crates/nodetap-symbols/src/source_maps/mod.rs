@@ -35,8 +35,8 @@ use map::{Broken, SourceMap};
 /// The largest file that is read for a map, and the largest script.
 const MAX_FILE: u64 = 256 << 20;
 
-/// How many mappings are kept in all; each takes 24 bytes.
-const MAX_MAPPINGS: usize = 1 << 25;
+/// The bytes of maps that are kept in all.
+const MAX_KEPT: usize = 1 << 30;
 
 /// How many maps lead from one to the next at most.
 const MAX_CHAIN: usize = 8;
@@ -50,7 +50,7 @@ pub struct SourceMaps {
     same: HashMap<ScriptIdentity, Option<Rc<Loaded>>>,
     /// By the original that has it.
     chained: HashMap<FileIdentity, Option<Rc<Loaded>>>,
-    /// How many mappings are kept.
+    /// The bytes that they take.
     kept: usize,
     /// What somebody should know.
     notes: Vec<String>,
@@ -112,7 +112,7 @@ impl SourceMaps {
         let start = frame.function_position.and_then(place);
         let at = match frame.position {
             // As Node.js does it: what is not mapped keeps its place, name and all.
-            Some(position) => {
+            Some(position) if position.column.is_some() => {
                 let Some((line, column)) = place(position) else {
                     return;
                 };
@@ -121,7 +121,8 @@ impl SourceMaps {
                 };
                 Some(self.follow(&code.script, found))
             }
-            None => None,
+            // Without a column it is not known where on a line of many functions it is.
+            Some(_) | None => None,
         };
         let started = start.and_then(|(line, column)| loaded.find_on_line(line, column));
         let started = started.map(|found| self.follow(&code.script, found));
@@ -203,7 +204,7 @@ impl SourceMaps {
         loaded: Result<Loaded, Unusable>,
     ) -> Option<Rc<Loaded>> {
         let loaded = loaded.and_then(|loaded| {
-            match self.kept.saturating_add(loaded.map.len()) > MAX_MAPPINGS {
+            match self.kept.saturating_add(loaded.map.size()) > MAX_KEPT {
                 true => Err(Broken::TooLarge.into()),
                 false => Ok(loaded),
             }
@@ -211,8 +212,8 @@ impl SourceMaps {
         let file = file.unwrap_or("a script without a name");
         match loaded {
             Ok(loaded) => {
-                debug!(file, mappings = loaded.map.len(), "source map");
-                self.kept += loaded.map.len();
+                debug!(file, bytes = loaded.map.size(), "source map");
+                self.kept += loaded.map.size();
                 Some(Rc::new(loaded))
             }
             Err(error) => {

@@ -40,6 +40,34 @@ fn a_place_belongs_to_the_last_mapping_before_it() {
 }
 
 #[test]
+fn where_a_map_has_no_names_the_source_has_them() {
+    let text = "// é\n  async function 𝒳first(second) { new Third }\n";
+    let map = |names: &[&str]| {
+        // Columns 2, 8, 17, 25, 26 of line 1, and one of a line that is not there.
+        let json = json!({
+            "sources": ["a.ts"], "sourcesContent": [text], "names": names,
+            "mappings": "AACE,CAAM,CAAS,CAAQ,CAAC,CAuGA",
+        });
+        decode(json).expect("a map")
+    };
+    let told = |names: &[&str]| -> Vec<Option<String>> {
+        let map = map(names);
+        (0..6)
+            .map(|column| map.name_at(0, column).map(str::to_owned))
+            .collect()
+    };
+    let first = Some("𝒳first".to_owned());
+    let second = Some("second".to_owned());
+    assert_eq!(told(&[]), [None, None, first, second, None, None]);
+    assert_eq!(told(&["x"]), [const { None }; 6]);
+    assert_eq!(word_at("a+b", 1), None);
+    assert_eq!(word_at("a+b", 2), Some("b"));
+    assert_eq!(word_at("a+b", 3), None);
+    assert_eq!(word_at("9a", 0), None);
+    assert_eq!(word_at("𝒳", 1), None);
+}
+
+#[test]
 fn nothing_precedes_the_first_mapping() {
     let map = decode(json!({"sources": ["a"], "names": [], "mappings": ";EAAA"})).expect("a map");
     assert_eq!(at(&map, 0, 9), None);
