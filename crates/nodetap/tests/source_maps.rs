@@ -293,7 +293,11 @@ fn main() -> ExitCode {
         ("tsx", 20),
         ("node", 23),
     ];
-    let tests = ways.map(|(way, since)| Test::new(way, since, check(way)));
+    let tests = ways.map(|(way, since)| {
+        let test = Test::new(way, since, check(way));
+        // Since 26 Node.js itself makes nothing that moves.
+        if way == "node" { test.before(26) } else { test }
+    });
     let tests = tests
         .into_iter()
         .chain([Test::new("chain", 14, check_chain)]);
