@@ -193,11 +193,11 @@ fn the_event_loop_is_late_by_as_much_as_node_24_says() {
 fn without_a_process_it_asks() {
     let target = Target::start(VERSION, &[], "top/spin.js", &[]).wait_until_ready();
     let pid = target.pid().to_string();
-    let mut terminal = Terminal::start(160, 40, &["record", "-d", "1"]);
+    let mut terminal = Terminal::start(160, 100, &["record", "-d", "1"]);
     let lines = terminal.wait_for_text("Which one to record? (");
     let row = lines
         .iter()
-        .find(|line| line.contains(&format!(" {pid} ")))
+        .find(|line| line.split_whitespace().any(|word| word == pid))
         .expect("it is listed");
     assert!(row.contains("v24.21.0") && row.contains(" yes "), "{row}");
     terminal.press("nonsense\r");
