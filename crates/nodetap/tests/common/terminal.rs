@@ -82,7 +82,10 @@ impl Terminal {
     /// Changes the size of the window.
     pub fn resize(&self, columns: u16, rows: u16) {
         let mut screen = self.screen.lock().expect("it goes on");
-        screen.screen_mut().set_size(rows, columns);
+        // `vt100` itself does not get along with the smallest ones.
+        if columns.min(rows) >= 10 {
+            screen.screen_mut().set_size(rows, columns);
+        }
         drop(screen);
         tcsetwinsize(&self.master, size(columns, rows)).expect("its size");
     }
