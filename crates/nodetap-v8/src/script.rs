@@ -147,9 +147,13 @@ impl Heap<'_> {
     /// The UTF-16 units of its source, if it has one.
     fn source(&self, script: Tagged) -> Result<Option<Vec<u16>>, Error> {
         let source = self.tagged(script.field(self.layout.script.source)?)?;
-        match self.is_string(source) {
-            true => Ok(Some(self.units(source, MAX_SOURCE)?)),
-            false => Ok(None),
+        if self.is_string(source) {
+            Ok(Some(self.units(source, MAX_SOURCE)?))
+        } else if self.instance_type(source) == Ok(self.layout.types.oddball) {
+            Ok(None)
+        } else {
+            // It is being moved: a forwarding address stands in place of its map.
+            Err(Error::Unbelievable("a script's source that is no string"))
         }
     }
 
