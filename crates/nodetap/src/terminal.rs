@@ -4,6 +4,11 @@ use std::borrow::Cow;
 use std::env;
 use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write};
+use std::process::exit;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 /// A colour or weight of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,27 @@ pub fn is_in_foreground() -> bool {
     };
     let group = rustix::termios::tcgetpgrp(terminal);
     group.is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// From now on we end when the terminal that we read from is closed, if we have not done
+/// so by ourselves a moment later.
+pub fn end_when_closed() {
+    const MOMENT: Duration = Duration::from_millis(500);
+    thread::spawn(|| {
+        let stdin = io::stdin();
+        loop {
+            let mut watched = [PollFd::new(&stdin, PollFlags::empty())];
+            // That it has gone is reported unasked.
+            if poll(&mut watched, None).is_ok()
+                && watched[0]
+                    .revents()
+                    .intersects(PollFlags::HUP | PollFlags::ERR)
+            {
+                thread::sleep(MOMENT);
+                exit(0);
+            }
+        }
+    });
 }
 
 /// `NO_COLOR` (no-color.org) wins over `CLICOLOR_FORCE`, and that over what the

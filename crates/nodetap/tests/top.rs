@@ -3,11 +3,12 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::target::Target;
-use common::terminal::Terminal;
+use common::terminal::{self, Terminal};
 use rustix::process::Signal;
 
 const VERSION: &str = "24.21.0";
@@ -114,6 +115,29 @@ fn the_terminal_is_given_back_on_every_way_out() {
         }
         assert!(terminal.wait().success(), "{signal:?}");
         terminal.wait_until_as_before();
+    }
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_it() {
+    let target = Target::start(VERSION, &[], "top/spin.js", &[]).wait_until_ready();
+    let pid = target.pid().to_string();
+    let (mut master, slave, _, mut child) = terminal::spawn(80, 24, &["top", "-p", &pid]);
+    drop(slave);
+    let mut shown = Vec::new();
+    let mut bytes = [0; 4096];
+    while !String::from_utf8_lossy(&shown).contains(" hottest ") {
+        let length = master.read(&mut bytes).expect("its screen");
+        shown.extend(&bytes[..length]);
+    }
+    drop(master);
+    let begun = Instant::now();
+    while child.try_wait().expect("wait").is_none() {
+        if begun.elapsed() > Duration::from_secs(30) {
+            child.kill().expect("kill");
+            panic!("it goes on without a terminal");
+        }
+        sleep(Duration::from_millis(20));
     }
 }
 

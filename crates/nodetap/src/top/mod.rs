@@ -89,6 +89,8 @@ pub fn run(settings: &Settings) -> Result<()> {
         let reason = reason(&error);
         Failure::new(format_args!("cannot use this terminal: {reason}"))
     })?;
+    // What reads keys would look for more of them for ever, and heed no signal.
+    terminal::end_when_closed();
     let mut view = View {
         targets,
         sampler,

@@ -24,36 +24,42 @@ pub struct Terminal {
     before: Termios,
 }
 
+/// Starts `nodetap ARGUMENTS` as the first program of a new terminal: its two ends, its modes
+/// before, and the program.
+pub fn spawn(columns: u16, rows: u16, arguments: &[&str]) -> (File, File, Termios, Child) {
+    let master: OwnedFd =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("openpt");
+    grantpt(&master).expect("grantpt");
+    unlockpt(&master).expect("unlockpt");
+    let name = ptsname(&master, Vec::new()).expect("ptsname");
+    let name = name.to_str().expect("UTF-8");
+    // Not the terminal of this process: `setsid` makes it that of the program.
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOCTTY);
+        options.open(name).expect("a terminal")
+    };
+    let slave = open();
+    tcsetwinsize(&master, size(columns, rows)).expect("its size");
+    let before = tcgetattr(&slave).expect("its modes");
+    let child = Command::new("setsid")
+        .args(["--ctty", env!("CARGO_BIN_EXE_nodetap")])
+        .args(arguments)
+        .env("TERM", "xterm-256color")
+        .env_remove("NO_COLOR")
+        .stdin(open())
+        .stdout(open())
+        .stderr(open())
+        .spawn()
+        .expect("cannot run it");
+    (File::from(master), slave, before, child)
+}
+
 impl Terminal {
     /// Starts `nodetap ARGUMENTS` as the first program of a new terminal.
     pub fn start(columns: u16, rows: u16, arguments: &[&str]) -> Terminal {
-        let master: OwnedFd =
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("openpt");
-        grantpt(&master).expect("grantpt");
-        unlockpt(&master).expect("unlockpt");
-        let name = ptsname(&master, Vec::new()).expect("ptsname");
-        let name = name.to_str().expect("UTF-8");
-        // Not the terminal of this process: `setsid` makes it that of the program.
-        let open = || {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true);
-            std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOCTTY);
-            options.open(name).expect("a terminal")
-        };
-        let slave = open();
-        tcsetwinsize(&master, size(columns, rows)).expect("its size");
-        let before = tcgetattr(&slave).expect("its modes");
-        let child = Command::new("setsid")
-            .args(["--ctty", env!("CARGO_BIN_EXE_nodetap")])
-            .args(arguments)
-            .env("TERM", "xterm-256color")
-            .env_remove("NO_COLOR")
-            .stdin(open())
-            .stdout(open())
-            .stderr(open())
-            .spawn()
-            .expect("cannot run it");
-        let master = File::from(master);
+        let (master, slave, before, child) = spawn(columns, rows, arguments);
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let (mut output, shown) = (master.try_clone().expect("dup"), Arc::clone(&screen));
         thread::spawn(move || {
