@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use crate::generated::{FunctionText, GeneratedScript, Scripts};
 use crate::recent::Recent;
 
-use super::source_names::{can_be_called, can_be_first, is_comment};
+use super::source_names::{can_be_called, can_be_first, is_only_comments};
 
 /// A function as the walker saw it at the tick: addresses, which hold only
 /// for that moment, and the ids that tell whether they still hold.
@@ -139,6 +139,9 @@ const BEFORE: u32 = 64;
 
 /// How many from its start on, where it may have had another name.
 const AFTER: u32 = 64;
+
+/// How many behind what is all of a script are looked at for comments.
+const BEHIND: u32 = 4096;
 
 /// The functions and scripts read so far.
 #[derive(Default)]
@@ -359,13 +362,15 @@ impl Functions {
             }
             // Of what Node.js 10 gave a module's parameters the last character is missing.
             // And so is a comment at its end.
-            let rest = script.script.end().and_then(|last| {
-                let until = end.saturating_add(AFTER).min(last);
-                heap.source_before(at, until, until.checked_sub(end)?)
-            });
+            let only_comments_follow = |last: u32| {
+                let until = end.saturating_add(BEHIND).min(last);
+                let rest = heap.source_before(at, until, until - end);
+                rest.is_some_and(|rest| is_only_comments(&rest))
+            };
             if start == 0
-                && script.script.end().is_some_and(|last| end + 1 < last)
-                && !rest.is_some_and(|rest| is_comment(&rest))
+                && let Some(last) = script.script.end()
+                && end + 1 < last
+                && !only_comments_follow(last)
                 && let Some(head) = heap.source_before(at, BEFORE, BEFORE)
                 && !can_be_first(&head)
             {

@@ -79,18 +79,28 @@ pub fn can_be_first(head: &[u16]) -> bool {
             .any(|it| head.starts_with(it))
 }
 
-/// Whether `rest`, which follows a function but for its last character, begins with a
-/// comment.
-pub fn is_comment(rest: &[u16]) -> bool {
+/// Whether there are only comments in `rest`, which follows a function but for its last
+/// character. The last of them may go on behind it.
+pub fn is_only_comments(rest: &[u16]) -> bool {
     let rest = String::from_utf16_lossy(rest);
     let mut behind = rest.chars();
     behind.next();
-    let is_one = |text: &str| {
-        ["//", "/*"]
-            .iter()
-            .any(|it| text.trim_start().starts_with(it))
-    };
-    is_one(&rest) || is_one(behind.as_str())
+    are_comments(&rest) || are_comments(behind.as_str())
+}
+
+fn are_comments(text: &str) -> bool {
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let end = if let Some(line) = rest.strip_prefix("//") {
+            line.split_once('\n')
+        } else if let Some(block) = rest.strip_prefix("/*") {
+            block.split_once("*/")
+        } else {
+            return false;
+        };
+        rest = end.map_or("", |(_, behind)| behind.trim_start());
+    }
+    true
 }
 
 #[cfg(test)]
@@ -114,17 +124,35 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_follows() {
-        let follows = |rest: &str| is_comment(&rest.encode_utf16().collect::<Vec<_>>());
-        assert!(follows("//# sourceMappingURL=a") && follows(";\n /* a */") && follows("\n//"));
-        assert!(!follows("") && !follows("; f() //") && !follows("/") && !follows("a /b"));
-    }
-
-    #[test]
     fn what_a_function_at_the_beginning_looks_like() {
         let can = |head: &str| can_be_first(&head.encode_utf16().collect::<Vec<_>>());
         assert!(can("x => x * 2") && can("(a, b) => a") && can("class A { f() {} }"));
         assert!(!can("// Usage: node main.js") && !can("'use strict';"));
+    }
+
+    #[test]
+    fn only_comments_may_follow_what_is_a_whole_script() {
+        let is = |rest: &str| is_only_comments(&rest.encode_utf16().collect::<Vec<_>>());
+        for rest in [
+            "",
+            ";",
+            "}",
+            "\n// a\n",
+            ";\n/* a */ // b\n//# sourceMappingURL=da",
+            "}/* a",
+        ] {
+            assert!(is(rest), "{rest:?}");
+        }
+        for rest in [
+            "// a\nb();",
+            "} var a; // b",
+            "; f() //",
+            "a /b",
+            "/* a */ b",
+            ");}",
+        ] {
+            assert!(!is(rest), "{rest:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use common::target::Target;
 use firefox::FirefoxProfiler;
 use nodetap_profile::formats::{self, json};
 use nodetap_profile::{Format, Frame, Kind, Metadata, Mode, Position, Profile, Sample, Thread};
-use own::{Own, add, by_name, merged, of_recording, total, whole};
+use own::{Function, Own, add, by_name, merged, of_recording, total, whole};
 use readers::{
     as_in_pprof, of_devtools, of_nodes, of_page, of_pprof, of_top, speedscope, without_anonymous,
 };
@@ -125,28 +125,50 @@ fn assert_all_agree(files: &Files, threads: &BTreeMap<u32, Own>, main: u32) {
     assert_eq!(of_page(&files.path("out.html")), *threads);
 }
 
+/// The server of the fixtures as it would be deployed: one minified file with a source map.
+fn bundle(folder: &Path) -> PathBuf {
+    let bundle = folder.join("server.js");
+    let mut command = Command::new(common::node(VERSION));
+    command
+        .arg(common::fixture("formats/bundle.js"))
+        .arg(common::transpilers())
+        .arg(common::fixture("formats/server/main.ts"))
+        .arg(&bundle);
+    output(&mut command);
+    bundle
+}
+
 #[test]
 fn all_formats_of_a_recording_agree() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("out.json");
-    let main = {
-        let _alone = common::one_at_a_time();
-        let target = Target::start(VERSION, &[], "formats/server.js", &[]).wait_until_ready();
-        let pid = target.pid();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nodetap"));
-        let command = command.args(["record", "-d", "2", "-p", &pid.to_string(), "-o"]);
-        output(command.arg(&path));
-        pid
-    };
-    let text = fs::read_to_string(&path).expect("nodetap wrote its output");
-    let recording: Recording = serde_json::from_str(&text).expect("JSON");
-    let threads = of_recording(&recording);
-    // It is of what it is meant to be of: functions of several threads.
-    assert!(merged(&threads).keys().any(|(name, ..)| name == "burn"));
-    assert!(threads.len() > 1 && threads.contains_key(&main));
+    let bundle = bundle(folder.path());
+    // On a busy machine two seconds may be too short to see all of it.
+    common::measure(|| {
+        let main = {
+            let _alone = common::one_at_a_time();
+            let node = [common::node(VERSION).into_os_string()];
+            let target = Target::start_as(&node, &[], &bundle, &[]).wait_until_ready();
+            let pid = target.pid();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_nodetap"));
+            let command = command.args(["record", "-d", "2", "-p", &pid.to_string(), "-o"]);
+            output(command.arg(&path));
+            pid
+        };
+        let text = fs::read_to_string(&path).expect("nodetap wrote its output");
+        let recording: Recording = serde_json::from_str(&text).expect("JSON");
+        let threads = of_recording(&recording);
+        // It is of what it is meant to be of: functions of several threads, where they
+        // were written.
+        let is_of_source = |(name, file, _): &Function| {
+            name == "burn" && file.ends_with("/formats/server/work.ts")
+        };
+        assert!(merged(&threads).keys().any(is_of_source), "{threads:?}");
+        assert!(threads.len() > 1 && threads.contains_key(&main));
 
-    let profile = json::read(text.as_bytes()).expect("a recording");
-    assert_all_agree(&Files::write(&profile), &threads, main);
+        let profile = json::read(text.as_bytes()).expect("a recording");
+        assert_all_agree(&Files::write(&profile), &threads, main);
+    });
 }
 
 /// Names that were chosen to do harm, a stack as deep as speedscope can take, waits, and functions that were
