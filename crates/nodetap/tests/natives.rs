@@ -184,7 +184,10 @@ fn build_addon(folder: &Path) -> String {
 /// The addon's own functions that are above one of JavaScript, outermost first, each once
 /// for all of it that follow each other, and who called them; `None` if there are none.
 fn in_addon<'a>(stack: &[&'a Frame]) -> Option<(&'a str, Vec<&'a str>)> {
-    let is_own = |frame: &&&Frame| frame.function.starts_with("frameless_");
+    // They call each other through stubs.
+    let is_own = |frame: &&&Frame| {
+        frame.function.starts_with("frameless_") && !frame.function.ends_with("@plt")
+    };
     let caller = stack.iter().rev().find(|frame| frame.is_js())?;
     let mut own: Vec<&str> = stack
         .iter()
