@@ -273,7 +273,10 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("nodetap-discover-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let node = dir.join("node");
-        fs::copy("/bin/sleep", &node).unwrap();
+        // By another process: what this one has open for writing, a child that another test
+        // starts meanwhile has too, and then nobody may run it.
+        let copied = Command::new("cp").arg("/bin/sleep").arg(&node).status();
+        assert!(copied.unwrap().success());
         let mut child = Command::new(&node).arg("1000").spawn().unwrap();
         // Until the child has exec'ed it is a copy of us, and no Node either.
         let found = look_at(child.id(), &mut Binaries::default());

@@ -252,7 +252,7 @@ fn frameless_addon_once(node: &Node) {
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("frameless_addon", 20, frameless_addon).seldom_if(|_| true),
+        Test::new("frameless_addon", 24, frameless_addon).seldom_if(|_| true),
         Test::new("native_frames", 8, native_frames),
         Test::new("kernel_frames", 8, kernel_frames),
     ])
