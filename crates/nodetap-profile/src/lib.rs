@@ -28,6 +28,7 @@ mod frame;
 mod label;
 mod numbers;
 mod origin;
+mod prefixes;
 mod profile;
 pub mod recording;
 mod sample;

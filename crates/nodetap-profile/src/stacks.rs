@@ -8,9 +8,9 @@
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
 
 use crate::Frame;
+use crate::prefixes::Prefixes;
 
 /// A distinct frame of one profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ pub struct StackId(u32);
 
 impl StackId {
     /// The stack without frames.
-    pub const EMPTY: Self = Self(0);
+    pub const EMPTY: Self = Self(Prefixes::ROOT);
 
     /// The id with this number, whether or not there is such a stack.
     pub(crate) fn from_number(number: u32) -> Self {
@@ -97,52 +97,27 @@ impl Frames {
     }
 }
 
-/// The tree of distinct stacks. Node 0 is the empty stack and its own parent.
-#[derive(Clone, Debug)]
-pub(crate) struct Stacks {
-    nodes: Vec<(StackId, FrameId)>,
-    ids: HashTable<u32>,
-}
-
-impl Default for Stacks {
-    fn default() -> Self {
-        Self {
-            // The root's frame is never looked at.
-            nodes: vec![(StackId::EMPTY, FrameId(u32::MAX))],
-            ids: HashTable::new(),
-        }
-    }
-}
+/// The tree of distinct stacks. The root is the empty stack.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stacks(Prefixes);
 
 impl Stacks {
     pub(crate) fn intern(&mut self, parent: StackId, frame: FrameId) -> StackId {
-        let Self { nodes, ids } = self;
-        let node = (parent, frame);
-        let id = *ids
-            .entry(
-                FxBuildHasher.hash_one(node),
-                |&id| nodes[id as usize] == node,
-                |&id| FxBuildHasher.hash_one(nodes[id as usize]),
-            )
-            .or_insert(next_id(nodes.len()))
-            .get();
-        if id as usize == nodes.len() {
-            nodes.push(node);
-        }
-        StackId(id)
+        StackId(self.0.child(parent.0, frame.0))
     }
 
     /// The stack's innermost frame and the stack around it; `None` for the empty stack.
     pub(crate) fn get(&self, stack: StackId) -> Option<(StackId, FrameId)> {
-        (stack != StackId::EMPTY).then(|| self.nodes[stack.index()])
+        let (parent, frame) = self.0.get(stack.0)?;
+        Some((StackId(parent), FrameId(frame)))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+        self.0.len()
     }
 
     pub(crate) fn ids(&self) -> impl DoubleEndedIterator<Item = StackId> + use<> {
-        (0..next_id(self.nodes.len())).map(StackId)
+        (0..next_id(self.0.len())).map(StackId)
     }
 }
 

@@ -2,13 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::BuildHasher;
 use std::ops::Range;
 
-use hashbrown::HashTable;
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 
 use crate::label::{frame_label, process_label};
+use crate::prefixes::Prefixes;
 use crate::{FrameId, Profile, StackId};
 
 /// A call tree: what called what, and in how many samples.
@@ -96,7 +95,7 @@ impl CallTree {
             if stack == StackId::EMPTY {
                 node = growing.child(node, empty);
             }
-            growing.self_samples[node as usize] += count;
+            growing.add(node, count);
         }
 
         labels.choose_frames(&frame_labels, &frame_weights(profile, &counts));
@@ -140,7 +139,7 @@ impl CallTree {
 }
 
 /// The root of a growing tree, which is no node of the finished one's.
-const ROOT: u32 = 0;
+const ROOT: u32 = Prefixes::ROOT;
 
 /// Which process each thread belongs to.
 struct Groups {
@@ -262,54 +261,30 @@ impl Labels {
 
 /// A tree that nodes are still added to. A parent's index is below its children's, and node
 /// 0 is the root.
+#[derive(Default)]
 struct Growing {
-    /// For each node its parent and its label.
-    nodes: Vec<(u32, u32)>,
+    /// Of labels.
+    nodes: Prefixes,
     self_samples: Vec<u64>,
-    ids: HashTable<u32>,
-}
-
-impl Default for Growing {
-    fn default() -> Self {
-        Self {
-            nodes: vec![(ROOT, 0)],
-            self_samples: vec![0],
-            ids: HashTable::new(),
-        }
-    }
 }
 
 impl Growing {
     fn child(&mut self, parent: u32, label: u32) -> u32 {
-        let Self {
-            nodes,
-            self_samples,
-            ids,
-        } = self;
-        let node = (parent, label);
-        let next = u32::try_from(nodes.len()).expect("no more nodes than stacks");
-        let id = *ids
-            .entry(
-                FxBuildHasher.hash_one(node),
-                |&id| nodes[id as usize] == node,
-                |&id| FxBuildHasher.hash_one(nodes[id as usize]),
-            )
-            .or_insert(next)
-            .get();
-        if id == next {
-            nodes.push(node);
-            self_samples.push(0);
-        }
-        id
+        self.nodes.child(parent, label)
+    }
+
+    fn add(&mut self, node: u32, samples: u64) {
+        self.self_samples.resize(self.nodes.len(), 0);
+        self.self_samples[node as usize] += samples;
     }
 
     fn finish(self, labels: Labels) -> CallTree {
         let Self {
             nodes,
-            self_samples,
-            ids,
+            mut self_samples,
         } = self;
-        drop(ids);
+        let nodes = nodes.into_nodes();
+        self_samples.resize(nodes.len(), 0);
         let (labels, index_of) = labels.sorted();
         let below_root = 1..nodes.len();
 

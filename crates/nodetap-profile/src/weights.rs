@@ -1,6 +1,8 @@
 //! How many samples a row of a table has: on top, and anywhere on the stack.
 
-use crate::{Profile, SampleKey, StackId};
+use std::collections::HashMap;
+
+use crate::{Frame, Profile, SampleKey, StackId};
 
 /// The samples of one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,6 +11,21 @@ pub struct Weight {
     pub self_samples: u64,
     /// Those that had it anywhere on the stack, counted once each.
     pub total_samples: u64,
+}
+
+/// The rows that frames make, by what `name` calls them, and the row of each frame.
+pub(crate) fn rows_by(
+    profile: &Profile,
+    name: impl Fn(&Frame) -> String,
+) -> (HashMap<String, usize>, Vec<usize>) {
+    // The names come from the target, hence the keyed hash.
+    let mut rows: HashMap<String, usize> = HashMap::new();
+    let row_of = profile.frames().iter().map(|frame| {
+        let next = rows.len();
+        *rows.entry(name(frame)).or_insert(next)
+    });
+    let row_of = row_of.collect();
+    (rows, row_of)
 }
 
 /// For each row the samples it has, where `row_of` tells the row of each frame, and the

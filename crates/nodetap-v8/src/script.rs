@@ -6,6 +6,9 @@ use crate::source_map_url::SourceMapUrl;
 /// The longest source that is read: V8's strings have at most 2^29 units.
 const MAX_SOURCE: usize = 1 << 29;
 
+/// The collector moves it: a forwarding address stands in place of its map.
+const MOVING: Error = Error::Unbelievable("a script's source that is no string");
+
 /// Words of a string that tell what it is: its map, hash and length, and what it is
 /// made of where it is made of others.
 const SOURCE_HEAD: usize = 5;
@@ -116,8 +119,11 @@ impl Heap<'_> {
         let may_have_url = url.is_some() || layout.source_mapping_url.is_none() && !is_native;
         let source = match &cached {
             None => self.source(script)?,
-            // It is needed for nothing else.
-            Some(_) if may_have_url => self.source(script).unwrap_or_default(),
+            // It is needed for nothing else. While it is being moved, there is more to it.
+            Some(_) if may_have_url => match self.source(script) {
+                Err(error) if error == MOVING => return Err(error),
+                source => source.unwrap_or_default(),
+            },
             Some(_) => None,
         };
         let line_ends = cached.unwrap_or_else(|| match &source {
@@ -152,8 +158,7 @@ impl Heap<'_> {
         } else if self.instance_type(source) == Ok(self.layout.types.oddball) {
             Ok(None)
         } else {
-            // It is being moved: a forwarding address stands in place of its map.
-            Err(Error::Unbelievable("a script's source that is no string"))
+            Err(MOVING)
         }
     }
 

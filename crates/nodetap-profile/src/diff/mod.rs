@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use crate::by::{By, relabelled};
-use crate::weights::{Weight, weights};
+use crate::weights::{Weight, rows_by, weights};
 use crate::{Metadata, Profile, frame_label};
 
 /// Two recordings, compared.
@@ -157,15 +157,7 @@ fn rows(before: &Profile, after: &Profile) -> Vec<Row> {
 
 /// What each label of a profile has that has anything.
 fn labelled(profile: &Profile) -> impl Iterator<Item = (String, Weight)> + use<> {
-    let mut numbers: HashMap<String, usize> = HashMap::new();
-    let row_of: Vec<usize> = profile
-        .frames()
-        .iter()
-        .map(|frame| {
-            let next = numbers.len();
-            *numbers.entry(frame_label(frame)).or_insert(next)
-        })
-        .collect();
+    let (numbers, row_of) = rows_by(profile, frame_label);
     let (weights, without_frames) = weights(profile, &row_of, numbers.len());
     let no_frames = (
         "(no frames)".to_owned(),

@@ -6,11 +6,8 @@
 
 use std::collections::HashMap;
 
-use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
-use std::hash::BuildHasher;
-
 use crate::label::{file_name, function_name};
+use crate::prefixes::Prefixes;
 use crate::{FrameId, Kind, Position, Profile, StackId};
 
 /// What stands for a stack without frames.
@@ -98,15 +95,14 @@ impl Functions {
 /// The stacks as a tree of functions: what called what, wherever in a function and in
 /// whatever tier. A parent's number is below its children's.
 pub(super) struct FunctionTree {
-    /// For each node its parent and its function; the root's are not looked at.
-    nodes: Vec<(u32, u32)>,
-    ids: HashTable<u32>,
+    /// Of functions.
+    nodes: Prefixes,
     of_stack: Vec<u32>,
 }
 
 impl FunctionTree {
     /// The node above all others, which stands for no function.
-    pub const ROOT: u32 = 0;
+    pub const ROOT: u32 = Prefixes::ROOT;
 
     /// That of the stacks of which `is_wanted` is true. If one is, those that it goes on
     /// from have to be.
@@ -116,8 +112,7 @@ impl FunctionTree {
         is_wanted: impl Fn(StackId) -> bool,
     ) -> Self {
         let mut tree = Self {
-            nodes: vec![(Self::ROOT, u32::MAX)],
-            ids: HashTable::new(),
+            nodes: Prefixes::default(),
             of_stack: vec![Self::ROOT; profile.stack_count()],
         };
         for stack in profile.stack_ids().filter(|&stack| is_wanted(stack)) {
@@ -136,21 +131,7 @@ impl FunctionTree {
 
     /// The node for a function called by another node, which is added if it is not there.
     pub fn child(&mut self, parent: u32, function: u32) -> u32 {
-        let Self { nodes, ids, .. } = self;
-        let node = (parent, function);
-        let next = number(nodes.len());
-        let id = *ids
-            .entry(
-                FxBuildHasher.hash_one(node),
-                |&id| nodes[id as usize] == node,
-                |&id| FxBuildHasher.hash_one(nodes[id as usize]),
-            )
-            .or_insert(next)
-            .get();
-        if id == next {
-            nodes.push(node);
-        }
-        id
+        self.nodes.child(parent, function)
     }
 
     /// The node of a stack.
@@ -165,7 +146,7 @@ impl FunctionTree {
 
     /// Its parent and its function; none of the root.
     pub fn get(&self, node: u32) -> Option<(u32, u32)> {
-        (node != Self::ROOT).then(|| self.nodes[node as usize])
+        self.nodes.get(node)
     }
 }
 

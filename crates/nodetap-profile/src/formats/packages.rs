@@ -14,12 +14,11 @@
 //! the innermost script below it: what V8, native code and the kernel did for a package is
 //! that package's.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 
 use crate::by::package_row;
 use crate::label::visible;
-use crate::weights::{stack_counts, weights};
+use crate::weights::{rows_by, stack_counts, weights};
 use crate::{Kind, Profile};
 
 /// What the samples without any frame are called.
@@ -71,16 +70,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn rows(profile: &Profile) -> Vec<Row> {
-    // The names come from the target, hence the keyed hash.
-    let mut numbers: HashMap<String, usize> = HashMap::new();
-    let row_of: Vec<usize> = profile
-        .frames()
-        .iter()
-        .map(|frame| {
-            let next = numbers.len();
-            *numbers.entry(package_row(frame)).or_insert(next)
-        })
-        .collect();
+    let (numbers, row_of) = rows_by(profile, package_row);
     let (weights, without_frames) = weights(profile, &row_of, numbers.len());
     let mut rows: Vec<Row> = weights
         .into_iter()

@@ -14,6 +14,7 @@ mod code_cache;
 mod crankshaft;
 mod deopt_frames;
 mod flow;
+mod frames;
 mod full_codegen;
 mod functions;
 mod loops;
@@ -30,15 +31,15 @@ use nodetap_v8::code::CodeKind;
 use nodetap_v8::{FunctionId, Heap, Memory, Tagged};
 use rustc_hash::FxHashSet;
 
-use crate::generated::{GeneratedCode, NamedFrame, Scripts};
+use crate::generated::{NamedFrame, Scripts};
 
-use active::ActiveFunction;
 use age::Remaining;
 use bytecode_positions::BytecodePositions;
 pub use code_cache::Now;
 use code_cache::{CachedCode, CodeCache, Details};
 use crankshaft::CrankshaftCode;
 use deopt_frames::Reading;
+use frames::{function_frame, optimized_frames, tier};
 use functions::{FunctionInfo, FunctionKey, Functions};
 use optimized::OptimizedCode;
 pub use top::Top;
@@ -540,63 +541,4 @@ fn is_of(heap: &Heap<'_>, function: Tagged, known: Option<&Rc<FunctionInfo>>) ->
 /// Whether `code` is what the function of `shared` has been compiled to.
 fn is_newest(heap: &Heap<'_>, shared: Tagged, code: &CachedCode) -> bool {
     heap.newest_code(shared) == Ok(code.code.object)
-}
-
-/// The frames of what is active in optimized code, innermost first.
-fn optimized_frames(active: &[ActiveFunction], tier: Tier) -> Frames {
-    let last = active.len().saturating_sub(1);
-    active
-        .iter()
-        .enumerate()
-        .map(|(index, active)| {
-            let mut frame = function_frame(&active.function, None, Some(tier), index < last);
-            frame.frame.position = active.position;
-            frame
-        })
-        .collect()
-}
-
-fn tier(kind: CodeKind) -> Option<Tier> {
-    match kind {
-        CodeKind::Baseline => Some(Tier::Baseline),
-        CodeKind::Maglev => Some(Tier::Maglev),
-        CodeKind::Turbofan | CodeKind::Crankshaft => Some(Tier::Optimized),
-        CodeKind::Unoptimized => Some(Tier::Unoptimized),
-        CodeKind::RegExp
-        | CodeKind::Wasm
-        | CodeKind::Builtin(_)
-        | CodeKind::Handler
-        | CodeKind::Stub(_)
-        | CodeKind::Other => None,
-    }
-}
-
-fn function_frame(
-    function: &FunctionInfo,
-    script_offset: Option<u32>,
-    tier: Option<Tier>,
-    inlined: bool,
-) -> NamedFrame {
-    // Before Ignition, V8's builtins that are written in JavaScript have one.
-    let script = function
-        .script
-        .as_ref()
-        .filter(|script| !script.is_native());
-    let Some(script) = script else {
-        return Frame::new(Kind::Builtin, function.name.clone()).into();
-    };
-    NamedFrame {
-        frame: Frame {
-            file: script.generated.file.clone(),
-            position: function.locate(script_offset),
-            function_position: function.locate(function.start),
-            tier,
-            inlined,
-            ..Frame::new(Kind::Js, function.name.clone())
-        },
-        code: Some(GeneratedCode {
-            script: script.generated.clone(),
-            text: function.text.clone(),
-        }),
-    }
 }
