@@ -1,7 +1,7 @@
 //! What the Firefox Profiler's own code reads.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -52,6 +52,13 @@ impl FirefoxProfiler<'_> {
     }
 
     fn is_ready(&self) -> bool {
+        // A command that finds no session clears what may be left of one, and with it
+        // what the daemon writes in that moment: nobody finds it any more.
+        let session = self.sessions.path().join("test.json");
+        let session = fs::read(session).unwrap_or_default();
+        if serde_json::from_slice::<Value>(&session).is_err() {
+            return false;
+        }
         let output = self.command(&["profile", "info"]).output().expect("run");
         output.status.success()
     }
