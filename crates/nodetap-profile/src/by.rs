@@ -143,7 +143,7 @@ mod tests {
 
     fn text(profile: &Profile, by: By) -> String {
         let mut out = Vec::new();
-        formats::write_by(profile, Format::Text, by, &mut out).unwrap();
+        formats::write_by(profile, Format::Text, by, None, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -22,6 +22,8 @@ pub struct Filter {
     pub focus: Option<Regex>,
     /// Only stacks of which none does.
     pub ignore: Option<Regex>,
+    /// All samples, but not [what stands on the lines](crate::Frame::source) of their frames.
+    pub without_sources: bool,
 }
 
 /// A thread, as users call it.
@@ -56,7 +58,7 @@ impl ThreadChoice {
 }
 
 impl Filter {
-    /// Whether anything may be left out.
+    /// Whether any samples may be left out.
     pub fn is_any(&self) -> bool {
         self.chooses_threads()
             || self.needs_sequence()
@@ -169,6 +171,7 @@ struct Part<'a> {
     /// The same of stacks and frames; those that no sample has had yet are unknown.
     stacks: Vec<Option<StackId>>,
     frames: Vec<Option<FrameId>>,
+    without_sources: bool,
 }
 
 impl<'a> Part<'a> {
@@ -196,6 +199,7 @@ impl<'a> Part<'a> {
             wanted_stacks: filter.wanted_stacks(whole),
             stacks,
             frames: vec![None; whole.frames().len()],
+            without_sources: filter.without_sources,
         }
     }
 
@@ -220,7 +224,11 @@ impl<'a> Part<'a> {
         for at in path.into_iter().rev() {
             if let Some((_, frame)) = self.whole.caller_and_frame(at) {
                 let of_part = &mut self.frames[frame.index()];
-                let intern = || self.profile.intern_frame(self.whole.frame(frame).clone());
+                let intern = || {
+                    let mut frame = self.whole.frame(frame).clone();
+                    frame.source = frame.source.filter(|_| !self.without_sources);
+                    self.profile.intern_frame(frame)
+                };
                 let frame = *of_part.get_or_insert_with(intern);
                 known = self.profile.push_frame(known, frame);
                 self.stacks[at.index()] = Some(known);
@@ -234,7 +242,7 @@ impl<'a> Part<'a> {
 mod tests {
     use super::*;
     use crate::testing::{bare, hostile, several_processes, small, written};
-    use crate::{Format, Metadata};
+    use crate::{Format, Frame, Metadata};
 
     /// What is left, as text: of a profile with all its samples, and of one with counts.
     #[track_caller]
@@ -380,6 +388,26 @@ Total samples: 5
             ..Filter::default()
         };
         assert_eq!(text(small, &filter), "Total samples: 0\n");
+    }
+
+    #[test]
+    fn lines_can_be_left_without_their_texts() {
+        let profile = crate::by::relabelled(&small(), false, false, |frame| Frame {
+            source: Some("secret".into()),
+            ..frame.clone()
+        });
+        let texts = |filter: &Filter| {
+            let part = filter.apply(&profile).unwrap();
+            assert_eq!(part.sample_count(), 10);
+            let frames = part.frames().iter();
+            frames.filter(|frame| frame.source.is_some()).count()
+        };
+        assert_eq!(texts(&Filter::default()), 7);
+        let filter = Filter {
+            without_sources: true,
+            ..Filter::default()
+        };
+        assert_eq!(texts(&filter), 0);
     }
 
     #[test]

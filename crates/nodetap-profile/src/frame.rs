@@ -81,6 +81,9 @@ pub struct Frame {
     pub inlined: bool,
     /// The package that `file` is of; JavaScript and WebAssembly only.
     pub package: Option<Arc<Package>>,
+    /// What stands on the line where it was executing, exactly as it was found but for
+    /// blanks at its ends; of a long line a part around the column.
+    pub source: Option<Arc<str>>,
 }
 
 impl Frame {
@@ -106,6 +109,7 @@ impl Frame {
             tier: None,
             inlined: false,
             package: None,
+            source: None,
         }
     }
 }
@@ -131,6 +135,8 @@ struct FrameFields<S> {
     inlined: bool,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     package: Option<PackageFields<S>>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    source: Option<S>,
 }
 
 /// A package as the JSON formats spell it.
@@ -165,6 +171,7 @@ impl Serialize for Frame {
                 version: package.version.as_deref(),
                 dependency: package.is_dependency,
             }),
+            source: self.source.as_deref(),
         }
         .serialize(serializer)
     }
@@ -191,6 +198,7 @@ impl<'de> Deserialize<'de> for Frame {
                     is_dependency: package.dependency,
                 })
             }),
+            source: fields.source.map(Into::into),
         })
     }
 }
@@ -231,6 +239,20 @@ mod tests {
         assert_eq!(
             json,
             r#"{"kind":"js","function":"foo","inlined":false,"package":{"name":"@a/b","version":"1.2.3","dependency":true}}"#
+        );
+        assert_eq!(serde_json::from_str::<Frame>(&json).unwrap(), frame);
+    }
+
+    #[test]
+    fn the_line_s_text_is_told_as_it_is() {
+        let frame = Frame {
+            source: Some("if (a < \"b\")\t{".into()),
+            ..Frame::new(Kind::Js, "foo")
+        };
+        let json = serde_json::to_string(&frame).unwrap();
+        assert_eq!(
+            json,
+            r#"{"kind":"js","function":"foo","inlined":false,"source":"if (a < \"b\")\t{"}"#
         );
         assert_eq!(serde_json::from_str::<Frame>(&json).unwrap(), frame);
     }

@@ -15,6 +15,8 @@ const MAX_FUNCTION: usize = 500;
 const MAX_FILE: usize = 500;
 /// How many characters of a path are kept where it can be opened: as many as Linux allows.
 const MAX_PATH: usize = 4096;
+/// How many characters of a line of source are shown.
+const MAX_SOURCE: usize = 300;
 /// How many characters of a command line are shown.
 const MAX_COMMAND: usize = 100;
 
@@ -75,6 +77,14 @@ pub(crate) fn function_name(frame: &Frame) -> String {
 /// only where it is longer than a path can be.
 pub(crate) fn file_name(file: &str) -> String {
     visible(&cut_middle(file, MAX_PATH))
+}
+
+/// The text of the line where a frame was executing, made safe to show; `None` where that is
+/// not known, or nothing stands there.
+pub fn source_label(frame: &Frame) -> Option<String> {
+    let text = frame.source.as_deref()?.trim();
+    let text = cut_end(text, MAX_SOURCE).replace('\t', " ");
+    (!text.is_empty()).then(|| visible(&text))
 }
 
 /// The label of a process: `node /srv/app.js (pid 32642)`, or `pid 32642` where its command
@@ -226,6 +236,22 @@ mod tests {
         assert_eq!(frame_label(&js("\n f \n", None, 0)), r"\n f \n");
         assert_eq!(frame_label(&js(" \u{3000}f ", None, 0)), "f");
         assert_eq!(frame_label(&js("größe\\n 🦀", None, 0)), "größe\\n 🦀");
+    }
+
+    #[test]
+    fn a_line_of_source_is_one_line() {
+        let label = |text: &str| {
+            source_label(&Frame {
+                source: Some(text.into()),
+                ..js("f", None, 1)
+            })
+        };
+        assert_eq!(label("\ta(\tb\t)\r\n").as_deref(), Some("a( b )"));
+        assert_eq!(label("x\x1b[2J\ny").as_deref(), Some(r"x\u{1b}[2J\ny"));
+        assert_eq!(label(" \t "), None);
+        assert_eq!(source_label(&js("f", None, 1)), None);
+        let long = label(&"é".repeat(1 << 20)).unwrap();
+        assert_eq!(long, format!("{}…", "é".repeat(299)));
     }
 
     #[test]

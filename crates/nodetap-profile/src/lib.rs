@@ -45,7 +45,7 @@ pub use dump::{Dump, ThreadDump};
 pub use filter::{Filter, ThreadChoice};
 pub use formats::Format;
 pub use frame::{Frame, Kind, Position, Tier};
-pub use label::{executing_label, frame_label, process_label, visible};
+pub use label::{executing_label, frame_label, process_label, source_label, visible};
 pub use origin::{Origin, Package};
 pub use profile::{Metadata, Process, Profile, Thread, ThreadId};
 pub use regex::Regex;

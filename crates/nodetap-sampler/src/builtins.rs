@@ -3,7 +3,8 @@
 //! V8 may map them a second time, near the code it compiles, so that calls to
 //! them are short (`CodeRange::RemapEmbeddedBuiltins` in
 //! `src/heap/code-range.cc`): once for each isolate, so that a worker which is
-//! started later brings its own. All these places are known here.
+//! started later brings its own. Node.js 17 and 18 do not map but copy them, to
+//! anonymous memory (seen in the mappings of 18.20.8). All these places are known here.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -12,7 +13,6 @@ use std::path::{Path, PathBuf};
 use nodetap_v8::Memory;
 use procfs::FromBufRead;
 use procfs::process::{MMPermissions, MMapPath, MemoryMaps};
-use rustc_hash::FxHashSet;
 
 use crate::builtin_table;
 use crate::image::{Image, Segment};
@@ -42,12 +42,9 @@ struct Copies {
     /// The ranges, and what to take from an address in one to get the linked
     /// one.
     found: Vec<(Range<u64>, u64)>,
-    /// The regions that have been looked for in vain, by their number.
-    looked_for: FxHashSet<u64>,
+    /// Which state of the process's mappings that is, as whoever reads them counts.
+    state: Option<u64>,
 }
-
-/// The size of a region that is looked for once, as a power of two.
-const REGION: u32 = 16;
 
 /// One builtin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,29 +74,33 @@ impl Builtins {
 
     /// Looks through the mappings of a process for further copies of what is in
     /// `binary`.
-    pub(crate) fn find_copies(&mut self, source: &Source, maps: &MemoryMaps, binary: &Path) {
-        let found = self.copies_in(maps, binary);
+    pub(crate) fn find_copies(
+        &mut self,
+        source: &Source,
+        memory: &dyn Memory,
+        maps: &MemoryMaps,
+        binary: &Path,
+    ) {
+        let found = self.copies_in(memory, maps, binary);
         *self.copies.get_mut() = Copies {
             source: Some(source.clone()),
             binary: binary.to_owned(),
             found,
-            looked_for: FxHashSet::default(),
+            state: None,
         };
     }
 
-    /// Looks again for copies if that has not been done for the region of `pc`,
-    /// which is in a file's mapping but in none of the known places.
-    pub fn look_for(&self, pc: u64) {
-        let mut copies = self.copies.borrow_mut();
-        if !copies.looked_for.insert(pc >> REGION) {
-            return;
+    /// Looks again for copies if that has not been done in this `state` of the files that
+    /// the process maps, or `anyway`. Whose copy a range was may have ended since, and
+    /// other code be there.
+    pub fn follow(&self, memory: &dyn Memory, state: u64, anyway: bool) {
+        if self.copies.borrow_mut().state.replace(state) != Some(state) || anyway {
+            self.look_again(memory);
         }
-        drop(copies);
-        self.look_again();
     }
 
     /// Looks again for copies.
-    pub fn look_again(&self) {
+    pub fn look_again(&self, memory: &dyn Memory) {
         let mut copies = self.copies.borrow_mut();
         let text = copies.source.as_ref().map(Source::mappings);
         let maps = text.map(|text| MemoryMaps::from_buf_read(&*text.unwrap_or_default()));
@@ -107,17 +108,30 @@ impl Builtins {
         if let Some(Ok(maps)) = maps
             && !maps.0.is_empty()
         {
-            copies.found = self.copies_in(&maps, &copies.binary);
+            copies.found = self.copies_in(memory, &maps, &copies.binary);
         }
     }
 
-    fn copies_in(&self, maps: &MemoryMaps, binary: &Path) -> Vec<(Range<u64>, u64)> {
+    fn copies_in(
+        &self,
+        memory: &dyn Memory,
+        maps: &MemoryMaps,
+        binary: &Path,
+    ) -> Vec<(Range<u64>, u64)> {
         let mut found = Vec::new();
         for map in maps {
-            let MMapPath::Path(path) = &map.pathname else {
+            if !map.perms.contains(MMPermissions::EXECUTE) {
                 continue;
+            }
+            let path = match &map.pathname {
+                MMapPath::Path(path) => path,
+                MMapPath::Anonymous => {
+                    found.extend(self.copy_at(memory, map.address));
+                    continue;
+                }
+                _ => continue,
             };
-            if path != binary || !map.perms.contains(MMPermissions::EXECUTE) {
+            if path != binary {
                 continue;
             }
             let (start, end) = map.address;
@@ -136,6 +150,31 @@ impl Builtins {
             }
         }
         found
+    }
+
+    /// The copy that is in an anonymous mapping (start, end), if one is: it is as long as
+    /// the builtins, in whole pages, and says what they say.
+    fn copy_at(&self, memory: &dyn Memory, (start, end): (u64, u64)) -> Option<(Range<u64>, u64)> {
+        /// So much is compared, at each of `PLACES` places.
+        const COMPARED: u64 = 64;
+        const PLACES: u64 = 16;
+        let size = self.linked.end - self.linked.start;
+        let room = (end - start).checked_sub(size)?;
+        if room >= 4096 || size < PLACES * COMPARED {
+            return None;
+        }
+        let [mut ours, mut theirs] = [[0; COMPARED as usize]; 2];
+        for place in 0..PLACES {
+            let at = (size - COMPARED) / (PLACES - 1) * place;
+            memory
+                .read(self.in_binary().start.wrapping_add(at), &mut ours)
+                .ok()?;
+            memory.read(start + at, &mut theirs).ok()?;
+            if ours != theirs {
+                return None;
+            }
+        }
+        Some((start..start + size, start.wrapping_sub(self.linked.start)))
     }
 
     /// Where they are in the binary as loaded.

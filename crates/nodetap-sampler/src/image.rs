@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nodetap_v8::{Memory, Metadata};
-use object::elf::{PF_X, PT_LOAD};
-use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSection, ObjectSymbol, ObjectSymbolTable, SectionKind};
+use object::elf::{FileHeader64, PF_X, PT_LOAD, Sym64};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym, SymbolTable};
+use object::{Endianness, Object, ObjectSection, SectionKind};
 use rustc_hash::FxHashMap;
 
 use crate::stripped::Stripped;
@@ -124,6 +124,53 @@ fn map(path: &Path) -> io::Result<memmap2::Mmap> {
     unsafe { memmap2::Mmap::map(&file) }
 }
 
+/// The symbols of `table` whose names may be among those that matter, which in a binary
+/// with hundreds of thousands of them is not to take long.
+fn named<'data>(
+    table: &SymbolTable<'data, FileHeader64<Endianness>>,
+    elf: &ElfFile64<'data, Endianness>,
+) -> impl Iterator<Item = (&'data Sym64<Endianness>, &'data str)> {
+    let endian = elf.endian();
+    let strings = elf
+        .elf_section_table()
+        .section(table.string_section())
+        .and_then(|section| section.data(endian, elf.data()))
+        .unwrap_or_default();
+    table.iter().filter_map(move |symbol| {
+        let rest = strings.get(symbol.st_name(endian) as usize..)?;
+        if !may_matter(rest) {
+            return None;
+        }
+        let length = memchr::memchr(0, rest)?;
+        Some((symbol, std::str::from_utf8(&rest[..length]).ok()?))
+    })
+}
+
+/// Whether a name that begins like this may be one of those that are looked for.
+fn may_matter(name: &[u8]) -> bool {
+    match name {
+        [b'v', b'8', ..] | [b'B', b'u', b'i', ..] => true,
+        [
+            b'_',
+            b'Z',
+            b'N',
+            b'4',
+            b'n',
+            b'o',
+            b'd',
+            b'e',
+            b'1',
+            b'1',
+            ..,
+        ] => true,
+        // Most are of this namespace: the class comes next.
+        [b'_', b'Z', b'N', b'2', b'v', b'8', b'8', b'i', b'n', ..] => {
+            matches!(name.get(15..17), Some(b"7V" | b"11" | b"8B"))
+        }
+        _ => false,
+    }
+}
+
 impl Image {
     /// Reads the binary at `path`.
     ///
@@ -215,38 +262,37 @@ impl Image {
         let mut blob_size = None;
         let mut whole_blob = None;
         let mut whole_blob_size = None;
-        let tables = [elf.dynamic_symbol_table(), elf.symbol_table()];
-        for symbol in tables.iter().flatten().flat_map(|table| table.symbols()) {
-            // Most symbols are functions; these are data. (The blob is code.)
-            let Ok(name) = symbol.name() else { continue };
+        let tables = [elf.elf_dynamic_symbol_table(), elf.elf_symbol_table()];
+        for (symbol, name) in tables.into_iter().flat_map(|table| named(table, &elf)) {
+            let address = symbol.st_value(endian);
             if let Some(name) = name.strip_prefix(Metadata::PREFIX) {
-                if let Some(value) = value(symbol.address()) {
+                if let Some(value) = value(address) {
                     values.push((name, value));
                 }
                 continue;
             }
             if let Some(name) = name.strip_prefix("Builtins_") {
-                image.builtin_names.push((symbol.address(), name.into()));
+                image.builtin_names.push((address, name.into()));
                 continue;
             }
             match name {
-                BLOB => blob = Some(symbol.address()),
-                BLOB_DATA => blob_data = Some(symbol.address()),
-                BLOB_SIZE => blob_size = value(symbol.address()),
-                WHOLE_BLOB => whole_blob = Some(symbol.address()),
-                WHOLE_BLOB_SIZE => whole_blob_size = value(symbol.address()),
-                NODE_METADATA => image.node_metadata = Some(symbol.address()),
-                BUILTINS_NAME => image.builtins_name = Some(symbol.address()),
+                BLOB => blob = Some(address),
+                BLOB_DATA => blob_data = Some(address),
+                BLOB_SIZE => blob_size = value(address),
+                WHOLE_BLOB => whole_blob = Some(address),
+                WHOLE_BLOB_SIZE => whole_blob_size = value(address),
+                NODE_METADATA => image.node_metadata = Some(address),
+                BUILTINS_NAME => image.builtins_name = Some(address),
                 BYTECODE_SIZES => {
                     image.bytecode_sizes =
-                        data(symbol.address(), symbol.size()).map(<[u8]>::to_vec);
+                        data(address, symbol.st_size(endian)).map(<[u8]>::to_vec);
                 }
                 _ => {
                     if name.starts_with("_ZN2v88internal7Version")
                         && let Some((_, field)) =
                             VERSION_FIELDS.iter().find(|(mangled, _)| *mangled == name)
                     {
-                        image.version_symbols.insert(field, symbol.address());
+                        image.version_symbols.insert(field, address);
                     }
                 }
             }
@@ -272,5 +318,39 @@ impl Image {
                 .next();
         }
         Ok(image)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_names_that_are_looked_for_may_matter() {
+        let fields = VERSION_FIELDS.iter().map(|(mangled, _)| *mangled);
+        let others = [
+            NODE_METADATA,
+            BYTECODE_SIZES,
+            BUILTINS_NAME,
+            BLOB,
+            BLOB_DATA,
+            BLOB_SIZE,
+            WHOLE_BLOB,
+            WHOLE_BLOB_SIZE,
+            "Builtins_Add",
+            "v8dbg_type_Map__MAP_TYPE",
+        ];
+        for name in fields.chain(others) {
+            assert!(may_matter(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "",
+            "_ZN",
+            "_ZN2v88internal",
+            "_ZN2v88internal4Heap7CollectEv",
+            "main",
+        ] {
+            assert!(!may_matter(name.as_bytes()), "{name}");
+        }
     }
 }

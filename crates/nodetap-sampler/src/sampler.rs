@@ -59,25 +59,32 @@ pub struct Totals {
 }
 
 impl Sampler {
-    /// Begins to sample `targets` by a program in the kernel.
-    ///
-    /// # Errors
-    /// Where this machine or user does not allow it.
-    pub fn ebpf<'a>(
-        options: &Options,
-        targets: impl IntoIterator<Item = &'a Target>,
-    ) -> Result<Sampler, ebpf::Error> {
-        let targets: Vec<&Target> = targets.into_iter().collect();
-        let configs: Vec<_> = targets
-            .iter()
-            .map(|target| (target.pid, target.config(options.max_depth)))
-            .collect();
+    /// Begins to load what samples in the kernel, to be used for the processes with these
+    /// numbers, of which nothing else has to be known yet.
+    pub fn load_ebpf(options: &Options, pids: &[u32]) -> ebpf::Loading {
         let options = ebpf::Options {
             kernel: options.kernel,
             wall: options.wall,
             ..ebpf::Options::with_rate(options.rate_hz).with_depth(options.max_depth)
         };
-        let mut sampler = ebpf::EbpfSampler::start(&options, &configs)?;
+        ebpf::Loading::begin(&options, pids)
+    }
+
+    /// Begins to sample `targets` by a program in the kernel, which is being loaded.
+    ///
+    /// # Errors
+    /// Where this machine or user does not allow it.
+    pub fn ebpf<'a>(
+        loading: ebpf::Loading,
+        targets: impl IntoIterator<Item = &'a Target>,
+    ) -> Result<Sampler, ebpf::Error> {
+        let targets: Vec<&Target> = targets.into_iter().collect();
+        let depth = loading.max_depth();
+        let configs: Vec<_> = targets
+            .iter()
+            .map(|target| (target.pid, target.config(depth)))
+            .collect();
+        let mut sampler = ebpf::EbpfSampler::start_loaded(loading, &configs)?;
         if sampler.takes_waits() {
             targets.iter().for_each(|target| begin_waits(target.pid));
             sampler.begin_recording();

@@ -14,9 +14,10 @@
 //!
 //! What is found is believed only if all of it fits together: as many names as
 //! descriptions, code that lies end to end, and behind each builtin the byte
-//! that V8 puts there. So it was in every V8 from 9.4 to 14.6. Before 9 the blob is in
-//! one piece, which `current_embedded_blob_` tells of: two hashes, the descriptions
-//! (eight bytes each), the instructions.
+//! that V8 puts there. So it was in every V8 from 9.4 to 14.6. In 8.6 the data has two
+//! hashes and descriptions of eight bytes. Before that the blob is in one piece, which
+//! `current_embedded_blob_` tells of: the same hashes and descriptions, then the
+//! instructions.
 //!
 //! The lengths of the bytecodes (`Bytecodes::kBytecodeSizes`) are found by how
 //! they begin.
@@ -41,7 +42,7 @@ const BUILTINS: Range<usize> = 1000..8000;
 /// The hashes that the blob's data begins with.
 const HASHES_SIZE: u64 = 24;
 /// The hashes that a blob in one piece begins with, and the size of its descriptions
-/// (`EmbeddedData::Metadata`).
+/// (`EmbeddedData::Metadata`); so it still is in 8.6, in two pieces.
 const WHOLE_HASHES_SIZE: u64 = 16;
 const WHOLE_DESCRIPTION_SIZE: u64 = 8;
 /// `sizeof(LayoutDescription)`: 16 in V8 9, 28 and 32 in 10 and 11.3, then 12.
@@ -325,9 +326,11 @@ impl<'a> Stripped<'a> {
     /// Where the instructions of each builtin are in the blob's code, with the padding
     /// behind them, if there are descriptions of such a blob at `data`.
     fn instructions(&self, code: u64, data: u64, count: usize) -> Option<Vec<Range<u32>>> {
-        let descriptions = self.bytes(data.checked_add(HASHES_SIZE)?)?;
         let code = self.bytes(code)?;
-        for size in DESCRIPTION_SIZES {
+        let newer = DESCRIPTION_SIZES.map(|size| (HASHES_SIZE, size));
+        let older = (WHOLE_HASHES_SIZE, WHOLE_DESCRIPTION_SIZE);
+        for (hashes, size) in newer.into_iter().chain([older]) {
+            let descriptions = self.bytes(data.checked_add(hashes)?)?;
             for alignment in CODE_ALIGNMENTS {
                 let described = |builtin| described(descriptions, builtin, size, alignment, code);
                 let instructions = (0..count).map(described).collect::<Option<Vec<_>>>();

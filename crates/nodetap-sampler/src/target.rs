@@ -1,5 +1,7 @@
 //! The process to profile: is it Node.js, which one, and where is its V8?
 
+mod constant;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -132,7 +134,8 @@ impl TargetError {
         }
     }
 
-    fn io(pid: u32, command: &[String], source: io::Error) -> TargetError {
+    /// What it means that something of process `pid` could not be read.
+    pub fn io(pid: u32, command: &[String], source: io::Error) -> TargetError {
         match source.kind() {
             // A process that ends while its files are read gives ESRCH.
             io::ErrorKind::NotFound => TargetError::NoSuchProcess(pid),
@@ -224,7 +227,11 @@ impl Target {
                     .check_objects(&target.memory, anonymous(&maps));
                 checked.map_err(|source| TargetError::UnknownV8 { pid, source })?;
             }
-            target.builtins.find_copies(source, &maps, &path.mapped_as);
+            let Target {
+                builtins, memory, ..
+            } = &mut target;
+            builtins.find_copies(source, memory, &maps, &path.mapped_as);
+            target.set_constant(&maps);
             return Ok(target);
         }
         Err(TargetError::NotNode { pid, command })
@@ -275,7 +282,7 @@ impl Target {
             bytecode_sizes,
             code: moved(&image.code),
             builtins: Builtins::new(&image, bias, &memory),
-            memory,
+            memory: memory.with_neighbours(),
         })
     }
 

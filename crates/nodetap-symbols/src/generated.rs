@@ -1,6 +1,7 @@
 //! Frames as the target's memory tells them: before it is looked up where in their
 //! original sources they are, and of which package.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;
@@ -14,6 +15,7 @@ use rustc_hash::FxBuildHasher;
 use url::Url;
 
 use crate::source_maps;
+use crate::source_text::{ScriptText, Texts};
 
 /// A frame with what it takes to look up its original place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +84,8 @@ pub struct GeneratedScript {
     pub root: Option<Arc<Root>>,
     /// Its source map, if it names one.
     pub map: Option<MapReference>,
+    /// Its text, if that is kept.
+    pub text: Option<Arc<ScriptText>>,
 }
 
 /// What a script says of its source map.
@@ -109,8 +113,12 @@ impl MapReference {
     }
 }
 
-/// What V8 calls a script, and which map it names.
-type Key = (Option<String>, Option<(u64, u64)>);
+/// What V8 calls a script, which map it names, and its text.
+type Key = (
+    Option<String>,
+    Option<(u64, u64)>,
+    Option<*const ScriptText>,
+);
 
 /// The scripts of a process, each kept once: as often as the collector moves it, and in
 /// as many threads as it runs in.
@@ -119,6 +127,8 @@ pub struct Scripts {
     root: Option<Arc<Root>>,
     /// Whether source maps are wanted.
     with_maps: bool,
+    /// Those of all processes, where they are wanted.
+    texts: Option<Rc<RefCell<Texts>>>,
     known: HashMap<Key, Arc<GeneratedScript>>,
 }
 
@@ -132,8 +142,26 @@ impl Scripts {
         }
     }
 
-    /// The one that V8 calls `name`, if it has one, and that names this source map.
-    pub fn get(&mut self, name: &str, map: Option<SourceMapUrl>) -> Arc<GeneratedScript> {
+    /// The same, with their texts kept among these.
+    pub fn with_texts(self, texts: Option<Rc<RefCell<Texts>>>) -> Scripts {
+        Scripts { texts, ..self }
+    }
+
+    /// Whether anybody wants to see the scripts' texts.
+    pub fn keeps_texts(&self) -> bool {
+        self.texts.is_some()
+    }
+
+    /// The one that V8 calls `name`, if it has one, that names this source map and has this
+    /// text.
+    pub fn get(
+        &mut self,
+        name: &str,
+        map: Option<SourceMapUrl>,
+        text: Option<ScriptText>,
+    ) -> Arc<GeneratedScript> {
+        let text = self.texts.as_ref().zip(text);
+        let text = text.and_then(|(texts, text)| texts.borrow_mut().keep(text));
         let name = Some(name).filter(|name| !name.is_empty());
         let map = map.filter(|_| self.with_maps);
         let map = map.map(|map| MapReference {
@@ -145,6 +173,7 @@ impl Scripts {
         let key = (
             name.map(str::to_owned),
             map.as_ref().map(MapReference::identity),
+            text.as_ref().map(Arc::as_ptr),
         );
         if let Some(known) = self.known.get(&key) {
             return known.clone();
@@ -158,6 +187,7 @@ impl Scripts {
             file,
             root: self.root.clone(),
             map,
+            text,
         });
         self.known.insert(key, script.clone());
         script
@@ -219,21 +249,21 @@ mod tests {
     #[test]
     fn a_script_is_the_same_wherever_it_was_read() {
         let mut scripts = Scripts::new(None, true);
-        let one = scripts.get("/a.js", url("a.js.map", 1));
+        let one = scripts.get("/a.js", url("a.js.map", 1), None);
         let map = one.map.as_ref().expect("a map");
         assert_eq!(map.take_url().as_deref(), Some("a.js.map"));
-        let again = scripts.get("/a.js", url("a.js.map", 1));
+        let again = scripts.get("/a.js", url("a.js.map", 1), None);
         assert!(Arc::ptr_eq(&one, &again));
         assert_eq!(map.take_url(), None);
         for other in [
-            scripts.get("/a.js", url("a.js.map", 2)),
-            scripts.get("/a.js", url("b.js.map", 1)),
-            scripts.get("/a.js", None),
-            scripts.get("", url("a.js.map", 1)),
+            scripts.get("/a.js", url("a.js.map", 2), None),
+            scripts.get("/a.js", url("b.js.map", 1), None),
+            scripts.get("/a.js", None, None),
+            scripts.get("", url("a.js.map", 1), None),
         ] {
             assert!(!Arc::ptr_eq(&one, &other));
         }
-        let unmapped = Scripts::new(None, false).get("/a.js", url("a.js.map", 1));
+        let unmapped = Scripts::new(None, false).get("/a.js", url("a.js.map", 1), None);
         assert!(unmapped.map.is_none());
     }
 
@@ -241,7 +271,7 @@ mod tests {
     fn a_module_s_name_is_a_url() {
         let mut scripts = Scripts::new(None, true);
         let place = |name: &str| {
-            let script = scripts.get(name, None);
+            let script = scripts.get(name, None, None);
             [&script.file, &script.place].map(|it| it.as_deref().map(str::to_owned))
         };
         let mut place = place;
@@ -260,7 +290,7 @@ mod tests {
         let mut scripts = Scripts::new(None, true);
         let mut frames = NamedFrames::default();
         let mut frame = |digest| {
-            let script = scripts.get("", url("a.js.map", digest));
+            let script = scripts.get("", url("a.js.map", digest), None);
             let code = Some(GeneratedCode { script, text: None });
             let frame = Frame::new(Kind::Js, "f");
             frames.intern(NamedFrame { frame, code })

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nodetap_profile::{FrameId, Mode, Profile, Sample, ThreadId};
+use nodetap_profile::{FrameId, Mode, Profile, Sample, StackId, ThreadId};
 
 use crate::generated::{NamedFrames, NamedId};
 use crate::originals::Originals;
@@ -51,6 +51,40 @@ pub struct Held {
 }
 
 impl Held {
+    /// None yet. With `sources` it is asked what stands on the lines of frames, too.
+    pub fn new(sources: bool) -> Held {
+        Held {
+            originals: Originals::new(sources),
+            ..Held::default()
+        }
+    }
+
+    /// A profile that hands out all that wait, with what is known of their frames by now.
+    pub fn waiting(&self, named: &NamedFrames, profile: &Profile) -> Profile {
+        let mut waiting = Profile::new(profile.metadata.clone());
+        waiting.hand_out_samples();
+        if self.samples.is_empty() {
+            return waiting;
+        }
+        for thread in profile.threads() {
+            waiting.add_thread(thread.clone());
+        }
+        let mut frames: Vec<Option<FrameId>> = vec![None; self.frames.len()];
+        for (_, sample) in &self.samples {
+            let stack = sample.shown.stack.iter().map(|&id| {
+                *frames[id.index()].get_or_insert_with(|| {
+                    let known = self.frames[id.index()].map(|id| profile.frame(id));
+                    let frame = known.unwrap_or(&named.get(id).frame);
+                    waiting.intern_frame(frame.clone())
+                })
+            });
+            let stack: Vec<FrameId> = stack.collect();
+            let stack = waiting.intern_stack(stack);
+            waiting.add_sample(sample.with_stack(stack));
+        }
+        waiting
+    }
+
     /// Adds `sample` to `profile`, now or later: behind those that wait.
     pub fn add(&mut self, sample: ShownSample, named: &NamedFrames, profile: &mut Profile) {
         let is_ready = self.look_up(&sample.shown.stack, named, profile);
@@ -107,10 +141,10 @@ impl Held {
 
     fn put(&mut self, sample: &ShownSample, profile: &mut Profile) {
         let ShownSample {
-            time_us,
             count,
             truncated,
             shown,
+            ..
         } = sample;
         let metadata = &mut profile.metadata;
         if *truncated {
@@ -121,9 +155,17 @@ impl Held {
         let frames = shown.stack.iter();
         let frames = frames.filter_map(|id| self.frames.get(id.index()).copied().flatten());
         let stack = profile.intern_stack(frames);
-        profile.add_sample(Sample {
-            count: *count,
-            ..Sample::new(*time_us, shown.thread, stack, shown.mode)
-        });
+        profile.add_sample(sample.with_stack(stack));
+    }
+}
+
+impl ShownSample {
+    /// The same where its frames have become `stack`.
+    fn with_stack(&self, stack: StackId) -> Sample {
+        let Shown { thread, mode, .. } = self.shown;
+        Sample {
+            count: self.count,
+            ..Sample::new(self.time_us, thread, stack, mode)
+        }
     }
 }

@@ -26,6 +26,7 @@ mod plt;
 mod recent;
 pub mod roles;
 mod source_maps;
+mod source_text;
 pub mod stack;
 pub mod summary;
 mod symbolizer;

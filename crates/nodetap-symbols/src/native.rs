@@ -30,6 +30,8 @@ use crate::module::Module;
 /// How long to wait at least before the mappings are read again for an address
 /// that is in none of them, and at most where reading them again never helps.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// The first of these while a new thread may be mapping what it needs.
+const PATIENCE_WITH_NEW_THREAD: Duration = Duration::from_millis(1);
 
 /// A process's named addresses are forgotten beyond this many (about 5 MB).
 const REMEMBERED: usize = 1 << 16;
@@ -116,6 +118,10 @@ struct Process {
     maps: Maps,
     read: Instant,
     patience: Duration,
+    /// Counts the changes of the mapped files that were seen.
+    state: u64,
+    /// Code was not what the mappings say since they were read.
+    in_doubt: bool,
     named: FxHashMap<Pc, NativeFrame>,
 }
 
@@ -139,6 +145,8 @@ impl NativeNames {
             source,
             read: Instant::now(),
             patience: PATIENCE[0],
+            state: 0,
+            in_doubt: false,
             named: FxHashMap::default(),
         };
         self.processes.insert(pid, process);
@@ -193,31 +201,69 @@ impl NativeNames {
             .is_some_and(|mapping| mapping.content != Content::Anonymous)
     }
 
+    /// Which state of the mappings of process `pid` is known: another number whenever
+    /// other files were found to be mapped.
+    pub fn state(&self, pid: u32) -> u64 {
+        self.processes.get(&pid).map_or(0, |process| process.state)
+    }
+
+    /// There was code in process `pid` that is not what its mappings say.
+    pub fn doubt(&mut self, pid: u32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.in_doubt = true;
+        }
+    }
+
+    /// Reads the mappings of process `pid` again, if they are in doubt, or now if it
+    /// has a `new_thread`: one that runs an isolate of its own brings a copy of the
+    /// builtins, and may map it where the code of an isolate was that has ended. Tells
+    /// whether they were read.
+    pub fn look_again(&mut self, pid: u32, new_thread: bool) -> bool {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return false;
+        };
+        if new_thread {
+            process.patience = PATIENCE_WITH_NEW_THREAD;
+        }
+        let is_due = new_thread || process.in_doubt && process.read.elapsed() >= process.patience;
+        if is_due {
+            self.read_again(pid);
+        }
+        is_due
+    }
+
+    fn read_again(&mut self, pid: u32) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        process.read = Instant::now();
+        process.patience = PATIENCE[1].min(process.patience * 2);
+        process.in_doubt = false;
+        // It may have ended: what was known of it still holds.
+        let maps = Maps::read(&process.source).ok();
+        let Some(maps) = maps.filter(|maps| maps.iter().next().is_some()) else {
+            return;
+        };
+        // Another library may be where one was unloaded. (Mostly it is V8
+        // that has compiled more.)
+        if !maps.files().eq(process.maps.files()) {
+            process.patience = PATIENCE[0].min(process.patience);
+            process.state += 1;
+            process.named.clear();
+        }
+        process.maps = maps;
+        self.open_files(pid);
+    }
+
     /// What is mapped at `address`. The mappings are read again for an address in
     /// none of them, but not time and again.
     fn mapping(&mut self, pid: u32, address: u64) -> Option<&Mapping> {
-        let process = self.processes.get_mut(&pid)?;
+        let process = self.processes.get(&pid)?;
         if process.maps.find(address).is_none() {
             if process.read.elapsed() < process.patience {
                 return None;
             }
-            process.read = Instant::now();
-            process.patience = PATIENCE[1].min(process.patience * 2);
-            // It may have ended: what was known of it still holds.
-            let maps = Maps::read(&process.source).ok()?;
-            if maps
-                .find(address)
-                .is_some_and(|mapping| mapping.content != Content::Anonymous)
-            {
-                process.patience = PATIENCE[0];
-            }
-            // Another library may be where one was unloaded. (Mostly it is V8
-            // that has compiled more.)
-            if !maps.files().eq(process.maps.files()) {
-                process.named.clear();
-            }
-            process.maps = maps;
-            self.open_files(pid);
+            self.read_again(pid);
         }
         self.processes.get(&pid)?.maps.find(address)
     }

@@ -34,7 +34,9 @@ impl<K, V> Default for Recent<K, V> {
 impl<K: Eq + Hash, V> Recent<K, V> {
     /// What is kept for `key`, and will be for longer now.
     pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
-        if !self.young.contains_key(key)
+        // Mostly there are none.
+        if !self.old.is_empty()
+            && !self.young.contains_key(key)
             && let Some((key, value)) = self.old.remove_entry(key)
         {
             self.insert(key, value);

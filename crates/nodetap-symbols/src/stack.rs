@@ -4,6 +4,7 @@ mod place;
 mod returns;
 mod wasm;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::generated::{GeneratedCode, NamedFrame, NamedFrames, NamedId, Scripts}
 use crate::interpreter::{Interpreter, LiveOffset, RunningHandler};
 use crate::js::{self, Entered, Frames, JsNames, PcKind, REGEXP, Top};
 use crate::recent::Recent;
+use crate::source_text::Texts;
 use crate::wasm::WasmNames;
 use place::Place;
 use returns::return_address;
@@ -29,6 +31,10 @@ pub trait NativeCode {
     fn is_executable(&mut self, pc: u64) -> bool;
     /// Whether `pc` is in the mapping of a file.
     fn is_native(&mut self, pc: u64) -> bool;
+    /// Which state of the mappings that is: another number whenever other files are mapped.
+    fn state(&self) -> u64;
+    /// There was code that is not what the mappings say.
+    fn doubt(&mut self);
     /// The frame of native code at `pc`.
     fn frame(&mut self, pc: u64, kind: PcKind) -> Frame;
 }
@@ -51,8 +57,9 @@ pub struct StackNames {
 struct PhysicalFrame {
     record: FrameRecord,
     pc: u64,
-    /// Of the compiled code that `pc` is in, 0 elsewhere.
-    generation: u32,
+    /// Of the compiled code that `pc` is in, or the state of the mappings that say what
+    /// else it is in.
+    generation: u64,
 }
 
 /// The frames that a physical frame stands for, innermost first.
@@ -81,10 +88,16 @@ pub struct Context<'a> {
 
 impl StackNames {
     /// Nothing known yet of a process whose files are below `root`. What its scripts say
-    /// of their source maps is read if they are wanted.
-    pub fn new(root: Option<Arc<Root>>, with_maps: bool) -> StackNames {
+    /// of their source maps is read if they are wanted; so are their texts, if there is a
+    /// place to keep them.
+    pub fn new(
+        root: Option<Arc<Root>>,
+        with_maps: bool,
+        texts: Option<Rc<RefCell<Texts>>>,
+    ) -> StackNames {
+        let scripts = Scripts::new(root.clone(), with_maps).with_texts(texts);
         StackNames {
-            js: JsNames::new(Scripts::new(root.clone(), with_maps)),
+            js: JsNames::new(scripts),
             scripts: Scripts::new(root, false),
             wasm: WasmNames::default(),
             interpreter: Interpreter::default(),
@@ -201,7 +214,7 @@ impl StackNames {
         let frames = frames.into_iter().map(|frame| {
             let file = frame.file.as_ref().filter(|_| frame.kind == Kind::Wasm);
             let code = file.map(|file| GeneratedCode {
-                script: scripts.get(file, None),
+                script: scripts.get(file, None, None),
                 text: None,
             });
             context.frames.intern(NamedFrame {
@@ -224,7 +237,9 @@ impl StackNames {
         };
         let before = pc.wrapping_sub(1);
         let (record, generation) = match self.return_place(context.target, context.native, pc) {
-            Place::Handler(_) | Place::Builtin(_) | Place::Native => (FrameRecord::default(), 0),
+            Place::Handler(_) | Place::Builtin(_) | Place::Native => {
+                (FrameRecord::default(), context.native.state())
+            }
             Place::Interpreter => {
                 let slots = FrameRecord {
                     context: u64::from(Tagged(record.context).is_heap_object()),
@@ -240,7 +255,7 @@ impl StackNames {
                     ..FrameRecord::default()
                 };
                 let code = self.wasm_code(context.target, before);
-                (slots, code.map_or(0, |code| code.generation))
+                (slots, code.map_or(0, |code| u64::from(code.generation)))
             }
             Place::Compiled => match self.js.code(context.target, before) {
                 Some(code) if code.code.kind == CodeKind::Baseline => {
@@ -248,9 +263,9 @@ impl StackNames {
                         bytecode_array: record.bytecode_array,
                         ..identity
                     };
-                    (slots, code.generation)
+                    (slots, u64::from(code.generation))
                 }
-                Some(code) => (identity, code.generation),
+                Some(code) => (identity, u64::from(code.generation)),
                 None => (identity, 0),
             },
         };
@@ -288,7 +303,7 @@ impl StackNames {
                 } else if let Some(named) = self.js.compiled(target, record, pc, PcKind::Return) {
                     frames.extend(named);
                 } else {
-                    frames.push(self.of_lost_code(target, record));
+                    frames.push(self.of_lost_code(target, native, record));
                 }
             }
         }
@@ -376,7 +391,7 @@ impl StackNames {
         // What has been put there since the tick did not run then.
         let Some(code) = code.filter(|code| code.has_run(record.pc, sample.code)) else {
             if !self.top_of_unknown(target, native, sample, record, frames) {
-                frames.push(self.of_lost_code(target, record));
+                frames.push(self.of_lost_code(target, native, record));
             }
             return;
         };
@@ -406,7 +421,7 @@ impl StackNames {
             if code.code.kind != CodeKind::Turbofan
                 || !return_address.is_some_and(|pc| self.returns_to(target, native, record, pc))
             {
-                frames.push(self.of_lost_code(target, record));
+                frames.push(self.of_lost_code(target, native, record));
                 return;
             }
             top = Top::Caller { return_address };
@@ -422,7 +437,7 @@ impl StackNames {
             Top::Own | Top::Leaving { .. } => {
                 match self.js.compiled(target, record, record.pc, PcKind::Own) {
                     Some(named) => frames.extend(named),
-                    None => frames.push(self.of_lost_code(target, record)),
+                    None => frames.push(self.of_lost_code(target, native, record)),
                 }
             }
             Top::Entering => {

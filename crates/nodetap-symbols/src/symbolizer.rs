@@ -1,5 +1,6 @@
 //! Raw samples in, a profile out.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::js::PcKind;
 use crate::kernel::KernelNames;
 use crate::native::{NativeNames, Pc};
 use crate::roles::{Role, ThreadRole};
+use crate::source_text::Texts;
 use crate::stack::{Context, NativeCode, StackNames};
 use crate::summary::{Share, Shares, Summary};
 use crate::view::View;
@@ -32,6 +34,8 @@ pub struct Options {
     pub kernel: bool,
     /// JavaScript where its original source is.
     pub source_maps: bool,
+    /// What stands on the lines that were executing.
+    pub sources: bool,
 }
 
 /// How long the frames of a stack wait for each of their originals.
@@ -45,6 +49,8 @@ pub struct Symbolizer {
     processes: FxHashMap<u32, ProcessNames>,
     /// The files of each container, once, however many processes are in it.
     roots: FxHashMap<RootIdentity, Weak<Root>>,
+    /// The texts of all scripts, where they are wanted.
+    texts: Option<Rc<RefCell<Texts>>>,
     /// All frames, as V8 has them.
     named: NamedFrames,
     /// Samples that wait for what their frames were made of.
@@ -84,6 +90,8 @@ struct ProcessNames {
     starts: Starts,
     main_name: String,
     threads: FxHashMap<u32, KnownThread>,
+    /// The mappings have been read for this batch, as it has a new thread.
+    has_looked: bool,
 }
 
 struct KnownThread {
@@ -111,8 +119,9 @@ impl Symbolizer {
             kernel: KernelNames::new(),
             processes: FxHashMap::default(),
             roots: FxHashMap::default(),
+            texts: options.sources.then(Rc::default),
             named: NamedFrames::default(),
-            held: Held::default(),
+            held: Held::new(options.sources),
             frames: Vec::new(),
             unwanted: Vec::new(),
             waits: FxHashMap::default(),
@@ -127,10 +136,15 @@ impl Symbolizer {
     pub fn attach(&mut self, target: &Target) -> io::Result<()> {
         self.native.attach(target.source.clone())?;
         let names = ProcessNames {
-            stacks: StackNames::new(self.root(target), self.options.source_maps),
+            stacks: StackNames::new(
+                self.root(target),
+                self.options.source_maps,
+                self.texts.clone(),
+            ),
             starts: Starts::new(),
             main_name: target.source.thread_name(target.pid),
             threads: FxHashMap::default(),
+            has_looked: false,
         };
         // What ran there before has been looked at.
         if let Some(before) = self.processes.insert(target.pid, names) {
@@ -171,7 +185,16 @@ impl Symbolizer {
     pub fn begin_batch(&mut self, target: &Target) {
         if let Some(names) = self.processes.get_mut(&target.pid) {
             names.stacks.begin_batch(target);
+            names.has_looked = false;
+            self.look_again(target, false);
         }
+    }
+
+    /// Follows what is mapped where in `target`; see [`NativeNames::look_again`].
+    fn look_again(&mut self, target: &Target, new_thread: bool) {
+        let was_read = self.native.look_again(target.pid, new_thread);
+        let state = self.native.state(target.pid);
+        target.builtins.follow(&target.memory, state, was_read);
     }
 
     /// Reads the functions of `sample` that are not known yet. Those of a batch's
@@ -180,7 +203,14 @@ impl Symbolizer {
         if self.known_wait(sample).is_none()
             && let Some(names) = self.processes.get_mut(&target.pid)
         {
-            names.stacks.meet(target, sample);
+            // Before anything in the batch is named.
+            if !names.has_looked && !names.threads.contains_key(&sample.tid) {
+                names.has_looked = true;
+                self.look_again(target, true);
+            }
+            if let Some(names) = self.processes.get_mut(&target.pid) {
+                names.stacks.meet(target, sample);
+            }
         }
     }
 
@@ -224,6 +254,13 @@ impl Symbolizer {
     /// called after the last batch.
     pub fn finish(&mut self, profile: &mut Profile) {
         self.held.finish(&self.named, profile);
+    }
+
+    /// The samples that still wait, as far as they are known: with the frames that V8 has
+    /// where what these were made of is not known yet. Threads are those of `profile`. It
+    /// hands out its samples.
+    pub fn waiting(&self, profile: &Profile) -> Profile {
+        self.held.waiting(&self.named, profile)
     }
 
     /// What somebody should know of the source maps, since this was asked for the last
@@ -428,6 +465,14 @@ impl NativeCode for ProcessCode<'_> {
 
     fn is_native(&mut self, pc: u64) -> bool {
         self.names.is_native(self.pid, pc)
+    }
+
+    fn state(&self) -> u64 {
+        self.names.state(self.pid)
+    }
+
+    fn doubt(&mut self) {
+        self.names.doubt(self.pid);
     }
 
     fn frame(&mut self, pc: u64, kind: PcKind) -> Frame {

@@ -151,6 +151,7 @@ mod tests {
             native,
             kernel,
             source_maps: false,
+            sources: false,
         }
     }
 

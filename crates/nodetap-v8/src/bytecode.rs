@@ -113,7 +113,8 @@ impl Heap<'_> {
 
 /// The length of each bytecode at each operand scale: the build's own table
 /// (`interpreter::Bytecodes::kBytecodeSizes`, one row a scale: single, double,
-/// quadruple; of bytes, before V8 9 of 32-bit numbers).
+/// quadruple, before V8 6.2 one row a bytecode; of bytes, before V8 9 of 32-bit
+/// numbers).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BytecodeSizes {
     rows: [Vec<u8>; 3],
@@ -144,9 +145,13 @@ impl BytecodeSizes {
         if sizes.is_empty() || !sizes.len().is_multiple_of(3) || sizes.contains(&0) {
             return None;
         }
-        let mut rows = sizes.chunks_exact(sizes.len() / 3).map(<[u8]>::to_vec);
+        let count = sizes.len() / 3;
+        let row = |scale: usize| match layout.sizes_by_bytecode {
+            true => sizes.iter().skip(scale).step_by(3).copied().collect(),
+            false => sizes[scale * count..][..count].to_vec(),
+        };
         Some(BytecodeSizes {
-            rows: [rows.next()?, rows.next()?, rows.next()?],
+            rows: [row(0), row(1), row(2)],
             debug_prefixes: layout.debug_prefixes,
         })
     }
@@ -252,6 +257,7 @@ mod tests {
             source_position_table: 32,
             data: 54,
             debug_prefixes,
+            sizes_by_bytecode: false,
             loops: None,
         }
     }
@@ -305,5 +311,20 @@ mod tests {
         let ints: Vec<u8> = TABLE.iter().flat_map(|&size| [size, 0, 0, 0]).collect();
         let sizes = BytecodeSizes::new(&ints, &layout(false)).unwrap();
         assert_eq!(sizes.offsets(&[2, 3, 0, 5, 9, 9, 4]), [0, 1, 2, 6]);
+    }
+
+    #[test]
+    fn the_oldest_tables_have_a_row_for_each_bytecode() {
+        let by_bytecode: Vec<u8> = (0..6)
+            .flat_map(|bytecode| [0, 6, 12].map(|row| TABLE[row + bytecode]))
+            .collect();
+        let layout_5_8 = BytecodeLayout {
+            sizes_by_bytecode: true,
+            ..layout(false)
+        };
+        assert_eq!(
+            BytecodeSizes::new(&by_bytecode, &layout_5_8),
+            BytecodeSizes::new(&TABLE, &layout(false))
+        );
     }
 }

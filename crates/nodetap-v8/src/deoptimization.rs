@@ -230,6 +230,14 @@ impl Heap<'_> {
         Ok(data)
     }
 
+    /// Whether the deoptimization data of `code` is gone: V8 empties it as soon as code
+    /// that no thread is in has been deoptimized (`Heap::InvalidateCodeDeoptimizationData`
+    /// in `src/heap/heap.cc`). All else of the code stays until the garbage collector
+    /// comes.
+    pub fn is_given_up(&self, code: &Code) -> bool {
+        self.elements(code.data).is_ok_and(|data| data.is_empty())
+    }
+
     /// The literal at `index` of the deoptimization data of `code`, where it
     /// is now: the garbage collector may have moved it since the data was read.
     ///

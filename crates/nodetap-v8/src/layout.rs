@@ -238,6 +238,9 @@ pub struct BytecodeLayout {
     /// Whether the bytecodes 2 and 3 are prefixes as well: the debug forms of
     /// 0 and 1.
     pub debug_prefixes: bool,
+    /// Whether the table of their sizes has a row for each bytecode, not for each scale:
+    /// before 6.2 (`Bytecodes::kBytecodeSizes` in `src/interpreter/bytecodes.h`).
+    pub sizes_by_bytecode: bool,
     /// `None` where they were not read.
     pub loops: Option<LoopBytecodes>,
 }

@@ -46,5 +46,5 @@ pub use layout::Layout;
 pub use memory::{Memory, Unreadable};
 pub use metadata::Metadata;
 pub use scope_info::ScopeInfo;
-pub use script::{LineColumn, Script};
+pub use script::{LineColumn, Lines, Script};
 pub use version::{NotAVersion, Version};

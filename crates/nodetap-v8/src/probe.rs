@@ -81,7 +81,7 @@ impl Heap<'_> {
         let Some(script) = found.script else {
             return Ok(false);
         };
-        let script = self.script(script)?;
+        let script = self.script(script, false)?;
         self.function_id(shared)?;
         // What of V8 is written in JavaScript may have no source.
         let end = script.end().unwrap_or(u32::MAX);

@@ -115,6 +115,10 @@ impl Heap<'_> {
         };
         if flags & layout.function_variable != 0 {
             found.name = self.string_or(base + slot, |name| name.to_smi() == Some(0))?;
+            // Behind it is where its variable is in the context, or -1.
+            if self.tagged(base + slot + 8)?.to_smi().is_none() {
+                return Err(Error::Unbelievable("a name without its variable"));
+            }
             slot += 16;
         }
         if flags & layout.has_inferred_function_name != 0 {

@@ -1,5 +1,8 @@
 //! `Script`: its id, its name, and where its lines end.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::heap::{Error, Heap, Tagged};
 use crate::source_map_url::SourceMapUrl;
 
@@ -34,33 +37,50 @@ pub struct Script {
     pub is_native: bool,
     /// Where it says that its source map is.
     pub source_map: Option<SourceMapUrl>,
+    /// The UTF-16 units of its source, if it has one and they were asked for.
+    pub source: Option<Vec<u16>>,
+    /// Where its lines are.
+    pub lines: Arc<Lines>,
+}
+
+/// Where the lines of a script are.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lines {
     /// The line of its first line, 0-based, in what it was taken from.
     line_offset: i32,
     /// The column of its first character, 0-based, on that line.
     column_offset: i32,
     /// The position of the end of each line, in UTF-16 units.
-    line_ends: Vec<u32>,
+    ends: Vec<u32>,
 }
 
 impl Script {
     /// Where its source ends, in UTF-16 units; `None` where it has none.
     pub fn end(&self) -> Option<u32> {
-        self.line_ends.last().copied()
+        self.lines.ends.last().copied()
     }
 
+    /// The line and column of the UTF-16 unit at `position`: see [`Lines::locate`].
+    pub fn locate(&self, position: u32) -> Option<LineColumn> {
+        self.lines.locate(position)
+    }
+
+    /// Bytes that this keeps allocated.
+    pub fn size(&self) -> usize {
+        self.name.len() + self.lines.ends.len() * 4
+    }
+}
+
+impl Lines {
     /// The line and column of the UTF-16 unit at `position`, as
     /// `Script::GetPositionInfo` (`src/objects/script.cc`) computes them.
     /// `None` where the script has no such position.
     pub fn locate(&self, position: u32) -> Option<LineColumn> {
-        let line = self.line_ends.partition_point(|&end| end < position);
-        if line >= self.line_ends.len() {
+        let line = self.ends.partition_point(|&end| end < position);
+        if line >= self.ends.len() {
             return None;
         }
-        let start = match line {
-            0 => 0,
-            _ => self.line_ends[line - 1] + 1,
-        };
-        let mut column = i64::from(position) - i64::from(start);
+        let mut column = i64::from(position) - i64::from(self.start(line));
         if line == 0 {
             column += i64::from(self.column_offset);
         }
@@ -73,9 +93,28 @@ impl Script {
         })
     }
 
-    /// Bytes that this keeps allocated.
-    pub fn size(&self) -> usize {
-        self.name.len() + self.line_ends.len() * 4
+    /// Where the line `line` is, in UTF-16 units, without what ends it, and which of them is
+    /// at `column`; both count from 1. `None` where there is no such line, or no such column
+    /// on it.
+    pub fn find(&self, line: u32, column: u32) -> Option<(Range<usize>, usize)> {
+        let index = i64::from(line) - 1 - i64::from(self.line_offset);
+        let index = usize::try_from(index).ok()?;
+        let (start, end) = (self.start(index), *self.ends.get(index)?);
+        let before = match index {
+            0 => i64::from(self.column_offset),
+            _ => 0,
+        };
+        let at = i64::from(start) + i64::from(column) - 1 - before;
+        let at = u32::try_from(at)
+            .ok()
+            .filter(|at| (start..=end).contains(at))?;
+        Some((start as usize..end as usize, at as usize))
+    }
+
+    /// The position of the start of the line `index`, 0-based.
+    fn start(&self, index: usize) -> u32 {
+        let before = index.checked_sub(1).and_then(|it| self.ends.get(it));
+        before.map_or(0, |end| end.saturating_add(1))
     }
 }
 
@@ -90,11 +129,11 @@ impl Heap<'_> {
     }
 
     /// Reads the `Script` at `script`, and its whole source to find where the
-    /// lines end unless V8 has done so already.
+    /// lines end unless V8 has done so already. `with_source` it is kept, too.
     ///
     /// # Errors
     /// Where it is none, or cannot be read.
-    pub fn script(&self, script: Tagged) -> Result<Script, Error> {
+    pub fn script(&self, script: Tagged, with_source: bool) -> Result<Script, Error> {
         let layout = &self.layout.script;
         let id = self.script_id(script)?;
         let parts = self.script_parts(script)?;
@@ -117,10 +156,11 @@ impl Heap<'_> {
         };
         let url = self.source_mapping_url(script)?;
         let may_have_url = url.is_some() || layout.source_mapping_url.is_none() && !is_native;
+        let with_source = with_source && !is_native;
         let source = match &cached {
             None => self.source(script)?,
             // It is needed for nothing else. While it is being moved, there is more to it.
-            Some(_) if may_have_url => match self.source(script) {
+            Some(_) if may_have_url || with_source => match self.source(script) {
                 Err(error) if error == MOVING => return Err(error),
                 source => source.unwrap_or_default(),
             },
@@ -130,8 +170,8 @@ impl Heap<'_> {
             Some(source) => line_ends(source, layout.only_newlines_end_lines),
             None => Vec::new(),
         });
-        let source_map = match source {
-            Some(source) if may_have_url => SourceMapUrl::of(&source, url),
+        let source_map = match &source {
+            Some(source) if may_have_url => SourceMapUrl::of(source, url),
             _ => None,
         };
         // Read again: the memory may have been given to another script between
@@ -144,9 +184,12 @@ impl Heap<'_> {
             name,
             is_native,
             source_map,
-            line_offset: self.smi(script.field(layout.line_offset)?)?,
-            column_offset: self.smi(script.field(layout.column_offset)?)?,
-            line_ends,
+            source: source.filter(|_| with_source),
+            lines: Arc::new(Lines {
+                line_offset: self.smi(script.field(layout.line_offset)?)?,
+                column_offset: self.smi(script.field(layout.column_offset)?)?,
+                ends: line_ends,
+            }),
         })
     }
 
@@ -254,11 +297,14 @@ mod tests {
         Script {
             id: 1,
             name: String::new(),
-            line_offset,
-            column_offset,
             is_native: false,
             source_map: None,
-            line_ends: line_ends(&units, false),
+            source: None,
+            lines: Arc::new(Lines {
+                line_offset,
+                column_offset,
+                ends: line_ends(&units, false),
+            }),
         }
     }
 
@@ -271,7 +317,7 @@ mod tests {
     #[test]
     fn every_line_terminator_ends_a_line_once() {
         let script = script("a\nbb\r\nc\rd\u{2028}e\u{2029}f", 0, 0);
-        assert_eq!(script.line_ends, [1, 5, 7, 9, 11, 13]);
+        assert_eq!(script.lines.ends, [1, 5, 7, 9, 11, 13]);
         assert_eq!(at(&script, 0), Some((1, 1)));
         assert_eq!(at(&script, 1), Some((1, 2)));
         assert_eq!(at(&script, 2), Some((2, 1)));
@@ -298,9 +344,47 @@ mod tests {
 
     #[test]
     fn a_script_without_source_has_no_places() {
-        let mut script = script("", 0, 0);
-        assert_eq!(at(&script, 0), Some((1, 1)));
-        script.line_ends.clear();
-        assert_eq!(at(&script, 0), None);
+        assert_eq!(at(&script("", 0, 0), 0), Some((1, 1)));
+        let none = Lines {
+            line_offset: 0,
+            column_offset: 0,
+            ends: Vec::new(),
+        };
+        assert_eq!(none.locate(0), None);
+        assert_eq!(none.find(1, 1), None);
+    }
+
+    #[test]
+    fn what_was_located_is_found_again() {
+        let source = "ab\r\n\ncd\re";
+        let units: Vec<u16> = source.encode_utf16().collect();
+        for (line_offset, column_offset) in [(0, 0), (9, 62), (-1, 0)] {
+            let script = script(source, line_offset, column_offset);
+            for position in 0..=units.len() as u32 {
+                let Some((line, column)) = at(&script, position) else {
+                    // Before the first line of what it was taken from.
+                    assert!(line_offset < 0 && position < 4);
+                    continue;
+                };
+                let (range, found) = script.lines.find(line, column).unwrap();
+                assert_eq!(found, position as usize);
+                let text = String::from_utf16_lossy(&units[range]);
+                assert!(["ab\r", "", "cd", "e"].contains(&&*text), "{text:?}");
+            }
+        }
+        let script = script(source, 9, 62);
+        for (line, column) in [
+            (9, 1),
+            (10, 62),
+            (10, 67),
+            (11, 2),
+            (14, 1),
+            (0, 0),
+            (10, 0),
+        ] {
+            assert_eq!(script.lines.find(line, column), None, "{line}:{column}");
+        }
+        let last = script.lines.find(13, u32::MAX);
+        assert_eq!(last, None);
     }
 }

@@ -90,7 +90,14 @@ impl Heap<'_> {
                 return Err(Error::Unbelievable("an external string without data"));
             }
             let chars = self.memory.u64(string.field(tags.resource_data)?)?;
-            return self.characters(chars, one_byte, from, length, units);
+            let before = units.len();
+            self.characters(chars, one_byte, from, length, units)?;
+            // Nothing but this pointer says that there are characters. Such strings are
+            // sources and other text; what is not has zeros.
+            if units[before..].contains(&0) {
+                return Err(Error::Unbelievable("an external string with zeros"));
+            }
+            return Ok(());
         }
         let first = self.tagged(string.field(tags.chars)?)?;
         if representation == tags.thin {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::failure::{Failure, Result, reason};
+
 /// From its creation on, signals that ask to end are noted here. Once they have been
 /// heeded, the next one ends nodetap at once.
 #[derive(Debug)]
@@ -22,10 +24,23 @@ pub struct Interrupts {
     heeded: Arc<AtomicBool>,
 }
 
+/// Why signals cannot be listened for.
+pub fn failure(error: &io::Error) -> Failure {
+    let reason = reason(error);
+    Failure::new(format_args!("cannot listen for signals: {reason}"))
+}
+
 impl Interrupts {
     /// Begins to listen. The first signal counts as heeded as soon as it comes,
     /// unless `pass_on` is set: then that is for [`heed`](Self::heed) to say.
-    pub fn listen(pass_on: bool) -> io::Result<Interrupts> {
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn listen(pass_on: bool) -> Result<Interrupts> {
+        Self::try_listen(pass_on).map_err(|error| failure(&error))
+    }
+
+    fn try_listen(pass_on: bool) -> io::Result<Interrupts> {
         let (pipe, writer) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
         let heeded = Arc::new(AtomicBool::new(false));

@@ -17,6 +17,7 @@ mod progress;
 mod recording;
 mod saved;
 mod selection;
+mod taking;
 mod terminal;
 mod top;
 mod usage;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nodetap_profile::Format;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::tcgetwinsize;
 
 use crate::failure::{Failure, Result, reason};
 
@@ -76,6 +77,17 @@ impl Output {
             Place::File(_) => false,
             Place::Stream(file) => file.is_terminal(),
         }
+    }
+
+    /// How many columns a line has where people would see it; `None` for a file or a pipe.
+    pub fn width(&self) -> Option<usize> {
+        let size = match &self.place {
+            Place::Stdout => tcgetwinsize(io::stdout()),
+            Place::File(_) => return None,
+            Place::Stream(file) => tcgetwinsize(file),
+        };
+        let columns = size.ok()?.ws_col;
+        (columns > 0).then_some(columns.into())
     }
 
     /// Whether whoever read this pipe has gone: nothing written to it would

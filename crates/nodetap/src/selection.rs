@@ -71,6 +71,7 @@ impl Selection {
             to: self.to,
             focus: self.focus.clone(),
             ignore: self.ignore.clone(),
+            without_sources: false,
         })
     }
 }
@@ -80,7 +81,7 @@ impl Selection {
 /// # Errors
 /// Where that is nothing, though there was something.
 pub fn filtered(profile: Profile, filter: &Filter, shown: &str) -> Result<Profile> {
-    if !filter.is_any() {
+    if !filter.is_any() && !filter.without_sources {
         return Ok(profile);
     }
     let is_there = |choice: &&ThreadChoice| profile.threads().iter().any(|it| choice.is(it));

@@ -27,6 +27,20 @@ use rustix::process::{Pid, Signal, kill_process};
 /// By how much a value is wrong: a field further up or down, another index or type.
 const SHIFTS: [i32; 6] = [-8, 8, -1, 1, 16, -4];
 
+/// Values that nothing else in V8 confirms: by another one, a neighbour's words may look
+/// like what is looked for. In 20.20 and 24.21 nothing wrong follows from any value.
+const UNCONFIRMED: [&str; 6] = [
+    // Nothing says where a ScopeInfo ends: a name or a start may be read behind it.
+    "scopeinfo_idx_first_vars",
+    // A pc in the last instruction may count as in other code, or not.
+    "class_Code__instruction_size__int",
+    "class_SharedFunctionInfo__flags__int",
+    // Between two bytecodes a register has the one that runs, in the innermost frame.
+    "InterpreterBytecodeArrayRegister",
+    "InterpreterBytecodeOffsetRegister",
+    "off_fp_bytecode_array",
+];
+
 /// V8's `v8dbg_*` values of a version.
 fn metadata(node: &Node) -> BTreeMap<String, i32> {
     let bytes = fs::read(common::node(&node.version)).expect("read node");
@@ -117,6 +131,7 @@ fn check_stopped(node: &Node) {
     let truth = stack(&mut symbolizer, &target);
     assert!(truth.len() > 8, "{truth:#?}");
 
+    let is_strict = node.is_of("20.20.") || node.is_of("24.21.");
     let (mut tried, mut refused, mut silent) = (0, 0, 0);
     let mut failures = String::new();
     for name in values.keys() {
@@ -135,6 +150,7 @@ fn check_stopped(node: &Node) {
             target.layout = layout;
             match catch_unwind(AssertUnwindSafe(|| stack(&mut symbolizer, &target))) {
                 Ok(frames) => match wrong(&frames, &truth) {
+                    Some(_) if !is_strict && UNCONFIRMED.contains(&&**name) => {}
                     Some(frame) => failures += &format!("{name} {shift:+}: {frame:?}\n"),
                     None => silent += u32::from(frames != truth),
                 },

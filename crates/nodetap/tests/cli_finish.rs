@@ -72,6 +72,53 @@ fn other_shells_get_their_own() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// Whether a shell is there to be asked. Not every machine has all of them.
+fn has(shell: &str) -> bool {
+    let found = Command::new(shell)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    found.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn fish_completes_and_zsh_understands() {
+    if has("fish") {
+        const SCRIPT: &str = r#"$NODETAP completions fish | source; complete -C "$argv""#;
+        for (line, expected) in [
+            ("nodetap rec", "record"),
+            ("nodetap record --subp", "--subprocesses"),
+            ("nodetap record --format fla", "flame"),
+            ("nodetap top --no-source-m", "--no-source-maps"),
+        ] {
+            let mut fish = Command::new("fish");
+            fish.args(["--no-config", "-c", SCRIPT, line])
+                .env("NODETAP", NODETAP);
+            let output = run(&mut fish);
+            let words: Vec<&str> = text(&output.stdout)
+                .lines()
+                .filter_map(|line| line.split('\t').next())
+                .collect();
+            assert_eq!(words, [expected], "{line}: {}", text(&output.stderr));
+        }
+    }
+    if has("zsh") {
+        // The completion system is told of it at its end.
+        const SCRIPT: &str = r#"
+            compdef() { print compdef "$@" }
+            eval "$("$NODETAP" completions zsh)"
+            whence -w _nodetap"#;
+        let mut zsh = Command::new("zsh");
+        let output = run(zsh.args(["-f", "-c", SCRIPT]).env("NODETAP", NODETAP));
+        assert_eq!(
+            text(&output.stdout),
+            "compdef _nodetap nodetap\n_nodetap: function\n",
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
 #[test]
 fn the_manual_has_a_page_for_each_command() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -114,6 +114,89 @@ fn what_was_recorded_is_there_after_kill_9() {
     assert!(text(&output.stdout).starts_with(&format!("Before: {samples} samples in ")));
 }
 
+/// A thread of another process that stands still.
+struct Held(libc::pid_t);
+
+impl Held {
+    /// Stops the thread of process `pid` that reads source maps, as soon as there is one.
+    fn reader_of_maps(pid: u32, recorder: &mut Child) -> Held {
+        let is_it = |tid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"));
+            name.is_ok_and(|name| name.trim_end() == "nodetap-maps")
+        };
+        loop {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+            let tid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+            let mut tids = threads.filter_map(|entry| tid(entry.ok()?));
+            if let Some(tid) = tids.find(is_it) {
+                let held = Held(tid as libc::pid_t);
+                held.ask(libc::PTRACE_SEIZE);
+                held.ask(libc::PTRACE_INTERRUPT);
+                held.wait();
+                return held;
+            }
+            assert_eq!(recorder.try_wait().expect("wait"), None, "nodetap ended");
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn ask(&self, request: libc::c_uint) {
+        // SAFETY: neither request has the kernel write to our memory.
+        let asked = unsafe { libc::ptrace(request, self.0, 0, 0) };
+        assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// Waits until it has stopped, or has ended.
+    fn wait(&self) {
+        // SAFETY: it is not asked for a status.
+        let tid = unsafe { libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL) };
+        assert_eq!(tid, self.0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+#[test]
+fn what_waits_for_a_source_map_is_there_after_kill_9() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let script = folder.join("a.js");
+    let text = "\
+console.log('ready');
+for (;;) spin();
+function spin() { for (let i = 0; i < 1e6; i++); }
+//# sourceMappingURL=a.js.map
+";
+    fs::write(&script, text).expect("write");
+    // It takes its time to be read.
+    let mappings = "AAAA;AACA;AACA,".to_owned() + &"AAAA,".repeat(12_000_000);
+    let map = format!(r#"{{"version":3,"sources":["a.ts"],"names":[],"mappings":"{mappings}"}}"#);
+    fs::write(folder.join("a.js.map"), map).expect("write");
+    let node = [common::node(VERSION).into_os_string()];
+    let target = Target::start_as(&node, &[], &script, &[]).wait_until_ready();
+    let pid = target.pid().to_string();
+    for _ in 0..5 {
+        let arguments = ["record", "-p", &pid, "-o", "x.nodetap"];
+        let mut recorder = nodetap(folder, &arguments).spawn().expect("run");
+        let held = Held::reader_of_maps(recorder.id(), &mut recorder);
+        wait_for_samples(folder, "x.nodetap", 300, &mut recorder);
+        let (before, _) = read(folder, "x.nodetap");
+        recorder.kill().expect("kill");
+        held.wait();
+        recorder.wait().expect("wait");
+
+        let (recording, lines) = read(folder, "x.nodetap");
+        assert!(recording.samples.len() >= before.samples.len());
+        assert!(lines[0].starts_with("note: 'x.nodetap' was cut short"));
+        let of_program = recording.frames.iter().filter(|it| it.function == "spin");
+        let files: Vec<&str> = of_program.filter_map(|it| it.file.as_deref()).collect();
+        assert!(!files.is_empty());
+        // Unless it was quicker than we were.
+        if files.iter().all(|file| file.ends_with("/a.js")) {
+            return;
+        }
+    }
+    panic!("the map is read before anybody can stop it");
+}
+
 #[test]
 fn a_full_disk_leaves_what_was_written() {
     let target = Target::start(VERSION, &[], "lifecycle.js", &[]).wait_until_ready();

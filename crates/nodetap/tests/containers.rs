@@ -515,8 +515,9 @@ fn numbers_of_another_pid_namespace() {
     }
 
     // And the other way round.
-    let on_host = pid.to_string();
-    let none = format!("error: there is no process {pid} in this PID namespace (container)");
+    // Numbers in the container go on from `number`, and may come to that of `pid`.
+    let on_host = std::process::id().to_string();
+    let none = format!("error: there is no process {on_host} in this PID namespace (container)");
     let pod = ["env", "KUBERNETES_SERVICE_HOST=10.0.0.1"];
     let pod = container.beside_by(&[], &pod, &place);
     pod.assert_fails(

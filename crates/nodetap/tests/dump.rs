@@ -380,13 +380,13 @@ fn not_ours(node: &Node) {
 
 /// A target that ends meanwhile is told of in one line, or was dumped before it did.
 fn ending(node: &Node) {
-    for step in 0..16 {
+    for step in 0..40 {
         let target = waiting(node, "read");
         let pid = target.pid();
         let mut command = nodetap(pid, &[]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let nodetap = command.spawn().expect("run");
-        sleep(Duration::from_millis(step * 8));
+        sleep(Duration::from_millis(step * 2));
         drop(target);
         let output = nodetap.wait_with_output().expect("wait");
         let said = text(&output.stderr);

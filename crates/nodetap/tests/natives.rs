@@ -81,7 +81,7 @@ fn assert_whole(node: &Node, recording: &Recording, pid: u32) {
         assert!(script.is_some() && turn.is_none_or(is_turn), "{stack:#?}");
     }
     // OpenSSL's assembly tells nothing of its frames before.
-    let missing = match node.major() >= 12 {
+    let missing = match node.is_since(12, 16) {
         true => 2.max(all / 1000),
         false => all / 5,
     };
@@ -254,6 +254,6 @@ fn main() -> std::process::ExitCode {
     matrix::main([
         Test::new("frameless_addon", 24, frameless_addon).seldom_if(|_| true),
         Test::new("native_frames", 8, native_frames),
-        Test::new("kernel_frames", 8, kernel_frames),
+        Test::new("kernel_frames", 8, kernel_frames).seldom_if(|_| true),
     ])
 }

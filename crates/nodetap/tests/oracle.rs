@@ -233,7 +233,14 @@ fn main() -> std::process::ExitCode {
         })
         .only_on(is_asked)
         .seldom_if(|name| {
-            name.starts_with("from_") || matches!(name, "recursion_maglev" | "calling_maglev")
+            let other_ways = [
+                "recursion_cold",
+                "recursion_maglev",
+                "calling_interpreted",
+                "calling_maglev",
+                "kinds_jitless",
+            ];
+            name.starts_with("from_") || other_ways.contains(&name)
         })
     }))
 }

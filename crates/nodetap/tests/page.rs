@@ -92,7 +92,15 @@ fn server() -> Profile {
         tier: Some(Tier::Interpreted),
         ..handle.clone()
     };
-    let fib = js("fib", "/srv/app.js", 90, Tier::Maglev);
+    let fib = Frame {
+        source: Some("return n < 2 ? n :\tfib(n - 1) + fib(n - 2);".into()),
+        ..js("fib", "/srv/app.js", 90, Tier::Maglev)
+    };
+    // The same line, further on.
+    let fib_behind = Frame {
+        position: Position::new(91, 30),
+        ..fib.clone()
+    };
     let parse = Frame {
         package: dependency("qs", "6.13.0"),
         inlined: true,
@@ -122,7 +130,7 @@ fn server() -> Profile {
         (&[&emit, &handle, &parse, &map], main, 30),
         (&[&emit, &handle, &render], main, 80),
         (&[&emit, &handle, &render, &gc, &scavenge], main, 40),
-        (&[&emit, &handle, &fib], main, 10),
+        (&[&emit, &handle, &fib_behind], main, 10),
         (&[&emit, &handle, &fib, &fib, &fib], main, 170),
         (&[&pseudo("(idle)")], main, 150),
         (&[&fib, &fib, &render, &fib], worker, 333),
@@ -389,6 +397,7 @@ fn hostile() -> Profile {
     for name in &names {
         let frame = |line| Frame {
             package: dependency(name, name),
+            source: Some(name.as_str().into()),
             ..js(name, name, line, Tier::Optimized)
         };
         add(&mut profile, thread, [frame(1), frame(2)]);

@@ -1,4 +1,7 @@
-//! Real programs, against V8's own CPU profiler on the same work.
+//! Real programs, against V8's own CPU profiler on the same work, at the same time.
+//!
+//! Not in turn: what V8 compiles, and what it inlines where, is not the same when the
+//! same process does the same work again.
 
 mod common;
 
@@ -7,6 +10,7 @@ use std::fs;
 use std::num::NonZero;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -24,27 +28,41 @@ const RATE_HZ: u32 = 999;
 const MAX_DEPTH: u32 = 512;
 
 /// A function: name, file, line and column where it starts.
-type Function = (String, String, u32, u32);
+type Function = (Arc<str>, Arc<str>, u32, u32);
+
+/// What was seen at a moment.
+struct Sample {
+    /// In microseconds of the system's monotonic clock.
+    time: i64,
+    /// The functions on the stack, outermost first.
+    stack: Vec<Function>,
+    /// How many of them, the outermost, V8's profiler would have seen.
+    seen: usize,
+}
 
 /// In how many samples each function was on top, and on the stack.
 #[derive(Default)]
-struct Times {
+struct Times<'a> {
     samples: f64,
-    own: BTreeMap<Function, f64>,
-    total: BTreeMap<Function, f64>,
+    own: BTreeMap<&'a Function, f64>,
+    total: BTreeMap<&'a Function, f64>,
 }
 
-impl Times {
-    /// Adds `count` samples of a stack, outermost first.
-    fn add(&mut self, stack: Vec<Function>, count: f64) {
-        let Some(top) = stack.last() else {
-            return;
-        };
-        self.samples += count;
-        *self.own.entry(top.clone()).or_default() += count;
-        for function in BTreeSet::from_iter(stack) {
-            *self.total.entry(function).or_default() += count;
+impl<'a> Times<'a> {
+    /// Those of stacks, outermost first.
+    fn of(stacks: impl Iterator<Item = &'a [Function]>) -> Times<'a> {
+        let mut times = Times::default();
+        for stack in stacks {
+            let Some(top) = stack.last() else {
+                continue;
+            };
+            times.samples += 1.0;
+            *times.own.entry(top).or_default() += 1.0;
+            for function in BTreeSet::from_iter(stack) {
+                *times.total.entry(function).or_default() += 1.0;
+            }
         }
+        times
     }
 }
 
@@ -54,22 +72,23 @@ impl Times {
 /// time on the processor alone.
 const IN_TIME: Range<i64> = 500..2000;
 
-/// What V8's profiler saw of the work that `process` does again. What it shows on top of a
+/// What V8's profiler saw of the work that `process` has done. What it shows on top of a
 /// function that has no script (a builtin, a C++ function) is that one's own time, as with
 /// nodetap; collecting garbage is left out of both.
-fn profiled(mut process: Process, path: &Path) -> Times {
-    process.tell("go");
+fn profiled(mut process: Process, path: &Path) -> Vec<Sample> {
+    process.tell("write it");
     process.wait();
     let text = fs::read_to_string(path).expect("a profile");
     let profile: CpuProfile = serde_json::from_str(&text).expect("a .cpuprofile");
     let stacks = profile.stacks();
-    let names: BTreeMap<u32, &str> = profile
-        .nodes
-        .iter()
+    let nodes = profile.nodes.iter();
+    let names: BTreeMap<u32, &str> = nodes
         .map(|node| (node.id, node.call_frame.function_name.as_str()))
         .collect();
-    let mut times = Times::default();
+    let mut samples = Vec::new();
+    let mut time = profile.start_time;
     for (id, delta) in profile.samples.iter().zip(&profile.time_deltas) {
+        time += delta;
         if names[id] == "(garbage collector)" || !IN_TIME.contains(delta) {
             continue;
         }
@@ -77,20 +96,16 @@ fn profiled(mut process: Process, path: &Path) -> Times {
         let functions = scripted.map(|frame| {
             let file = frame.url.strip_prefix("file://").unwrap_or(&frame.url);
             let (line, column) = frame.start();
-            (frame.name(), file.to_owned(), line, column)
+            (frame.name().into(), file.into(), line, column)
         });
-        times.add(functions.collect(), 1.0);
+        let stack: Vec<Function> = functions.collect();
+        samples.push(Sample {
+            time,
+            seen: stack.len(),
+            stack,
+        });
     }
-    times
-}
-
-/// What nodetap saw of the same work.
-#[derive(Default)]
-struct Recorded {
-    /// As it shows it.
-    times: Times,
-    /// Without the frames that V8's profiler does not see.
-    as_v8: Times,
+    samples
 }
 
 /// How long samples may wait to be named, as in nodetap's own recordings.
@@ -98,7 +113,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Records the work of `process`. By nodetap's libraries rather than by its command, for
 /// what V8's profiler would have made of a sample is not told by the names alone.
-fn recorded(node: &Node, mut process: Process) -> (Recorded, Process) {
+fn recorded(node: &Node, mut process: Process) -> (Vec<Sample>, Process) {
     let target = Target::attach(process.pid()).expect("attach");
     let mut symbolizer = Symbolizer::new(Options::default());
     symbolizer.attach(&target).expect("its mappings");
@@ -111,7 +126,7 @@ fn recorded(node: &Node, mut process: Process) -> (Recorded, Process) {
         assert_eq!(process.line(), "done");
         process
     });
-    let mut recorded = Recorded::default();
+    let mut recorded = Vec::new();
     while !done.is_finished() {
         let mut batch: Vec<RawSample> = Vec::new();
         sampler
@@ -128,30 +143,57 @@ fn recorded(node: &Node, mut process: Process) -> (Recorded, Process) {
             };
             let shown = profile.last_sample().expect("it was added").stack;
             let mut shown = profile.stack_frames(shown).map(|id| profile.frame(id));
-            if shown.any(|frame| &*frame.function == "(garbage collector)") {
+            if shown.any(|frame| &*frame.function == "(garbage collector)")
+                || named.frames.iter().any(is_of_profiler)
+            {
                 continue;
             }
             let seen = as_v8::first_seen(node, &target, sample, &named.frames);
-            recorded.times.add(functions(&named.frames), 1.0);
-            recorded.as_v8.add(functions(&named.frames[seen..]), 1.0);
+            recorded.push(Sample {
+                time: i64::try_from(sample.time_ns / 1000).expect("a time"),
+                stack: functions(&named.frames),
+                seen: functions(&named.frames[seen..]).len(),
+            });
         }
     }
     assert_eq!(sampler.stop(&mut |_| {}).expect("stop"), 0);
     (recorded, done.join().expect("it did its work"))
 }
 
+/// Whether a frame is V8's profiler's own: it interrupts the thread to take its stack.
+fn is_of_profiler(frame: &Frame) -> bool {
+    frame.function.contains("HandleProfilerSignal")
+}
+
 /// The functions of a stack's frames in scripts, outermost first.
 fn functions(innermost_first: &[Frame]) -> Vec<Function> {
     let is_js = |frame: &&Frame| frame.kind == Kind::Js;
     let function = |frame: &Frame| {
-        let file = frame.file.as_deref().unwrap_or_default().to_owned();
         let start = frame.function_position;
         let line = start.map_or(0, |start| start.line.get());
         let column = start.and_then(|start| start.column).map_or(0, NonZero::get);
-        (frame.function.to_string(), file, line, column)
+        let file = frame.file.clone().unwrap_or_default();
+        (frame.function.clone(), file, line, column)
     };
     let js = innermost_first.iter().rev().filter(is_js);
     js.map(function).collect()
+}
+
+/// How many microseconds apart two looks at the same moment may be.
+const MOMENT: i64 = 1000;
+
+/// What both saw, each moment once. Where the thread has to wait for a processor, V8's
+/// profiler has few ticks in their time for what it does then, and nodetap has all.
+fn same_moments<'a>(theirs: &'a [Sample], ours: &'a [Sample]) -> Vec<(&'a Sample, &'a Sample)> {
+    let mut pairs = Vec::new();
+    let mut ours = ours.iter().peekable();
+    for tick in theirs.iter().filter(|tick| !tick.stack.is_empty()) {
+        while ours.next_if(|it| it.time < tick.time - MOMENT).is_some() {}
+        if let Some(sample) = ours.next_if(|it| it.time <= tick.time + MOMENT) {
+            pairs.push((tick, sample));
+        }
+    }
+    pairs
 }
 
 /// Pearson's coefficient of pairs.
@@ -176,14 +218,14 @@ struct Comparison {
 }
 
 fn compare(theirs: &Times, ours: &Times) -> Comparison {
-    let share = |times: &Times, of: &BTreeMap<Function, f64>, function: &Function| {
+    let share = |times: &Times, of: &BTreeMap<&Function, f64>, function: &Function| {
         of.get(function).copied().unwrap_or(0.0) / times.samples
     };
-    let mut hottest: Vec<&Function> = theirs.own.keys().collect();
+    let mut hottest: Vec<&Function> = theirs.own.keys().copied().collect();
     hottest.sort_by(|a, b| theirs.own[*b].total_cmp(&theirs.own[*a]));
     let mut worst: f64 = 0.0;
     let mut lines = String::new();
-    for function in hottest.iter().take(20) {
+    for function in hottest.into_iter().take(20) {
         let a = 100.0 * share(theirs, &theirs.own, function);
         let b = 100.0 * share(ours, &ours.own, function);
         worst = worst.max((a - b).abs());
@@ -192,8 +234,13 @@ fn compare(theirs: &Times, ours: &Times) -> Comparison {
             function.0, function.1, function.2
         );
     }
-    let all: BTreeSet<&Function> = theirs.total.keys().chain(ours.total.keys()).collect();
-    let pairs = all.iter().map(|it| {
+    let all: BTreeSet<&Function> = theirs
+        .total
+        .keys()
+        .chain(ours.total.keys())
+        .copied()
+        .collect();
+    let pairs = all.into_iter().map(|it| {
         let ours = share(ours, &ours.total, it);
         (share(theirs, &theirs.total, it), ours)
     });
@@ -212,17 +259,22 @@ fn check(node: &Node, program: &str) {
         let modules = common::programs();
         let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let arguments = [program, &text(&modules), &text(&path)];
-        // One process: what V8 compiles, and what it inlines where, is never twice the same.
         let process = Process::start(&node.version, &[], "real.js", &arguments);
         let (ours, process) = recorded(node, process.wait_until_ready());
         let theirs = profiled(process, &path);
-        let [shown, as_v8] = [&ours.times, &ours.as_v8].map(|ours| compare(&theirs, ours));
+        let pairs = same_moments(&theirs, &ours);
+        let theirs = Times::of(pairs.iter().map(|(tick, _)| &*tick.stack));
+        let [shown, as_v8] = [false, true].map(|as_v8| {
+            let seen = |ours: &Sample| if as_v8 { ours.seen } else { ours.stack.len() };
+            let ours = Times::of(pairs.iter().map(|(_, ours)| &ours.stack[..seen(ours)]));
+            compare(&theirs, &ours)
+        });
         let line = format!(
-            "{program} on {}: {} and {} samples, at most {:.2} points apart, r = {:.4}; \
-             with all that V8's profiler leaves out {:.2} and {:.4}",
+            "{program} on {}: {} moments that both saw of {}, at most {:.2} points apart, \
+             r = {:.4}; with all that V8's profiler leaves out {:.2} and {:.4}",
             node.version,
-            theirs.samples,
-            ours.times.samples,
+            pairs.len(),
+            ours.len(),
             as_v8.worst,
             as_v8.correlation,
             shown.worst,

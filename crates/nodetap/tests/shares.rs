@@ -59,6 +59,10 @@ fn check_once(version: &str) {
     let deviation = 50.0 / (by_ptrace.samples_of(pid) as f64).sqrt();
     compare(&by_ptrace, pid, &reports, 1.0 + 4.0 * deviation);
 
+    // The V8 of 15.14 inlines it nowhere (its --trace-turbo-inlining).
+    if version.starts_with("15.") {
+        return;
+    }
     // One of them is to be inlined, or this test does not test what it is there for.
     let twenty = recording.count(pid, |stack| {
         stack.iter().any(|frame| frame.function == "twenty")

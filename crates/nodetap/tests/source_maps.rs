@@ -184,6 +184,9 @@ fn check(way: &'static str) -> impl Fn(&Node) + Send + Sync {
             let places = &places[..places.len() - of_bundler];
             assert_same(&dumped, places, way);
             check_recording(program, &target, places, way);
+            if way == "esbuild" && node.major() == 24 {
+                check_lines(&target);
+            }
             check_names(&dumped, way);
         });
     }
@@ -210,6 +213,108 @@ fn check_recording(program: &Program, target: &Target, places: &[Place], way: &s
         all > 0 && right * 100 >= all * 95,
         "{way}: {right} of {all}"
     );
+}
+
+/// `nodetap` with these arguments, in this folder: what it writes to stdout.
+fn nodetap(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_nodetap"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("cannot run nodetap");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// The frames of a file's JSON that are in a file, with their places and texts.
+fn lines_of(json: &str) -> Vec<(Place, Option<String>)> {
+    let recording: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    let frames = recording["frames"].as_array().expect("frames").iter();
+    let frames = frames.filter_map(|frame| {
+        let file = frame["file"].as_str().filter(|it| it.starts_with('/'))?;
+        let number = |name| Some(frame[name].as_u64()? as u32);
+        let place = Place {
+            file: file.to_owned(),
+            line: number("line")?,
+            column: number("column")?,
+        };
+        let text = frame["source"].as_str().map(str::to_owned);
+        (frame["kind"] == "js").then_some((place, text))
+    });
+    frames.collect()
+}
+
+/// Fails unless `text` is the line of `place`, or, of a long one, what is around its column.
+fn check_line(place: &Place, text: &str) {
+    let file = std::fs::read_to_string(&place.file).expect("the file is there");
+    let line = file.lines().nth(place.line as usize - 1).expect("a line");
+    let part = text.trim_matches('…');
+    let start = line
+        .find(part)
+        .unwrap_or_else(|| panic!("{place:?}: {text}"));
+    assert!(
+        (start..=start + part.len()).contains(&(place.column as usize - 1)),
+        "{place:?}"
+    );
+    let [before, behind] = [&line[..start], &line[start + part.len()..]];
+    assert_eq!(
+        text.starts_with('…'),
+        !before.trim().is_empty(),
+        "{place:?}: {text}"
+    );
+    assert_eq!(
+        text.ends_with('…'),
+        !behind.trim().is_empty(),
+        "{place:?}: {text}"
+    );
+    assert!(
+        part.len() == 200 || text == line.trim(),
+        "{place:?}: {text}"
+    );
+}
+
+/// A recording has what stands on the lines that were executing, of originals as of what
+/// runs; and nothing of it where that is not wanted.
+fn check_lines(target: &Target) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let pid = target.pid().to_string();
+    let record = |options: &[&str]| {
+        let arguments = ["record", "-p", &pid, "-d", "0.3", "-o", "x.nodetap"];
+        nodetap(folder, &[&arguments[..], options].concat());
+        nodetap(folder, &["report", "x.nodetap", "-f", "json"])
+    };
+    for (options, extension) in [(&[][..], ".ts"), (&["--no-source-maps"], ".js")] {
+        let json = record(options);
+        let lines = lines_of(&json);
+        let of_program = lines.iter().filter(|(it, _)| it.file.ends_with(extension));
+        assert!(of_program.count() > 5, "{lines:?}");
+        for (place, text) in &lines {
+            check_line(place, text.as_deref().expect("what stands there"));
+        }
+        let recording: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let frames = recording["frames"].as_array().expect("frames").iter();
+        let mut of_node = frames.filter(|it| {
+            let file = it["file"].as_str().unwrap_or_default();
+            file.starts_with("node:") && it["line"].is_u64()
+        });
+        assert!(of_node.all(|it| it["source"].is_string()), "{json}");
+    }
+    record(&[]);
+    let text = nodetap(folder, &["report", "x.nodetap", "--by", "line"]);
+    let row = "callback /";
+    let row = text.lines().find(|it| it.contains(row)).expect("its row");
+    assert!(
+        row.ends_with("/src/main.ts:17 | return viaArrow(shape) + value;"),
+        "{text}"
+    );
+    let without = ["report", "x.nodetap", "--no-source-text", "-f", "json"];
+    for json in [nodetap(folder, &without), record(&["--no-source-text"])] {
+        let lines = lines_of(&json);
+        assert!(!lines.is_empty() && lines.iter().all(|(_, text)| text.is_none()));
+        assert!(!json.contains("viaArrow(shape)"));
+    }
 }
 
 /// Original names, and packages.

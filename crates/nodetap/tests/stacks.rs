@@ -121,7 +121,7 @@ impl Names {
             }
             // Node goes another way while it is being profiled.
             None if named.is_of_node() => named.frame(),
-            None if !sees_workers(node) => named.frame(),
+            None if is_blind(node) => named.frame(),
             None => panic!("V8's profiler has not met {named:?}"),
         };
         report.sites.iter().rev().map(frame).collect()
@@ -153,18 +153,20 @@ fn has_profiler(node: &Node) -> bool {
     node.major() >= 8 && !node.version.starts_with("8.0.")
 }
 
-/// Whether what `--cpu-prof` writes of workers has all their stacks.
-fn sees_workers(node: &Node) -> bool {
-    node.is_since(12, 12)
+/// Whether what `--cpu-prof` writes of workers may lack stacks, and ends where the process
+/// gets a signal.
+fn is_blind(node: &Node) -> bool {
+    !node.is_since(12, 12)
 }
 
-/// What the functions of all kinds are called.
-fn ask_profiler(node: &Node, addon: Option<&str>) -> Names {
+/// What the functions of all kinds are called, with those flags: with others than its own
+/// Node's code cache is of no use, and functions are called what their source tells.
+fn ask_profiler(node: &Node, flags: &[&str], addon: Option<&str>) -> Names {
     let mut names = Names::default();
     if !has_profiler(node) {
         return names;
     }
-    let flags = ["--cpu-prof-interval=500"];
+    let flags = [&["--cpu-prof-interval=500"], flags].concat();
     let mut seen = BTreeSet::new();
     for _ in 0..5 {
         let (text, profiles) =
@@ -178,8 +180,8 @@ fn ask_profiler(node: &Node, addon: Option<&str>) -> Names {
                 seen.insert(report.kind.clone());
             }
         }
-        let is_unseen = |kind: &str| kind.starts_with("once worker") && !sees_workers(node);
-        let is_known = |kind: &String| seen.contains(kind) || is_unseen(kind);
+        let is_hidden = |kind: &str| kind.starts_with("once worker") || kind == "a signal";
+        let is_known = |kind: &String| seen.contains(kind) || is_blind(node) && is_hidden(kind);
         if reports.iter().all(|report| is_known(&report.kind)) {
             return names;
         }
@@ -238,7 +240,7 @@ fn is_true(node: &Node, stack: &[&Frame], truth: &[TrueFrame], spinner: Place) -
         stack.truncate(truth.len());
     }
     for (frame, truth) in stack.iter_mut().zip(truth) {
-        if truth.start.is_none() && (!has_profiler(node) || truth.file.is_some()) {
+        if truth.start.is_none() && (is_blind(node) || truth.file.is_some()) {
             frame.function_line = None;
             frame.function_column = None;
         }
@@ -262,7 +264,7 @@ fn check(node: &Node, flags: &[&str], options: &[&str]) {
         let knows_it = node.major() >= 10 && !node.version.starts_with("10.0.");
         let addon = knows_it.then(|| build_addon(folder.path()));
         let addon = addon.as_deref();
-        let names = ask_profiler(node, addon);
+        let names = ask_profiler(node, flags, addon);
         let mut arguments = vec!["--wait"];
         arguments.extend(options);
         arguments.extend(addon);
@@ -329,14 +331,19 @@ fn check_recording(
     // In its first loop V8 10 may have no line for it.
     assert!(
         right * 100 >= all * 99 && with_line * 100 >= all * 97,
-        "{flags:?}: {right} of {all} samples are right, {with_line} with the spinner's line"
+        "{flags:?}: {right} of {all} samples are right, {with_line} with the spinner's line\n{}",
+        wrong_kinds.into_values().collect::<String>()
     );
     wrong_kinds
 }
 
 fn main() -> std::process::ExitCode {
     matrix::main([
-        Test::new("stacks", 0, |node| check(node, &[], &["--warm"])).seldom_if(|_| true),
+        // V8's profiler, which is asked what functions are called, tells too little of
+        // workers in 12.0 to 12.11.
+        Test::new("stacks", 0, |node| check(node, &[], &["--warm"]))
+            .seldom_if(|_| true)
+            .only_on(|node| node.major() != 12 || node.is_since(12, 12)),
         // Baseline code for everything.
         Test::new("baseline", 16, |node| {
             check(node, &["--always-sparkplug"], &[]);

@@ -151,6 +151,7 @@ fn record_and_meter(target: &Target) -> (Recording, BTreeMap<u32, f64>) {
                 readings.push((SystemTime::now(), cpu_times(target.pid())));
                 thread::sleep(Duration::from_millis(20));
             }
+            readings.push((SystemTime::now(), cpu_times(target.pid())));
             readings
         });
         let recording = record(target, 4.0, &["--sampler", "ptrace"]);
@@ -207,10 +208,62 @@ fn crowd_once(node: &Node) {
     assert!(spinning >= 40, "{spinning} threads in `spin`");
 }
 
+/// Workers that come and go: each maps V8's builtins where the code of another may have
+/// been. What runs once is told by where the interpreter's entry is.
+fn generations(node: &Node) {
+    common::measure(|| generations_once(node));
+}
+
+fn generations_once(node: &Node) {
+    let _alone = common::one_at_a_time();
+    let target = Target::start(&node.version, &[], "generations.js", &[]).wait_until_ready();
+    let recording = record(&target, 6.0, &["-r", "499"]);
+    assert_eq!(recording.lost, 0, "{}", recording.notes);
+
+    let is_whole = |stack: &[&Frame]| {
+        let mut js = stack.iter().filter(|frame| frame.is_js());
+        let own = ["outer", "inWorker", "burn"];
+        let mut own = own.iter().peekable();
+        js.all(|frame| {
+            own.next_if(|name| ***name == *frame.function);
+            frame.has_name() && frame.tier.is_some() && frame.line.is_some()
+        }) && own.next().is_none()
+            && stack.iter().all(|frame| frame.function != "(unknown code)")
+    };
+    let burns = |stack: &[&Frame]| stack.iter().any(|frame| frame.function == "burn");
+    let (mut whole, mut all) = (0, 0);
+    let mut broken = Vec::new();
+    for thread in &recording.threads {
+        all += recording.count(thread.tid, burns);
+        whole += recording.count(thread.tid, |stack| burns(stack) && is_whole(stack));
+        let stacks = recording.stacks_of(thread.tid).into_iter();
+        let not_whole = stacks.filter(|(stack, _)| burns(stack) && !is_whole(stack));
+        broken.extend(not_whole.map(|(stack, count)| {
+            let frames = stack.iter().filter(|frame| frame.kind != "native");
+            let frame = |it: &&Frame| format!("{} {:?}:{:?}", it.function, it.tier, it.line);
+            (count, frames.map(frame).collect::<Vec<_>>())
+        }));
+    }
+    let workers = threads_in(&recording, "burn").len();
+    assert!(workers >= 20, "{workers} workers");
+    // Code and scripts of a worker that has ended may be gone before they are read.
+    assert!(
+        whole * 100 >= all * 99,
+        "{whole} of {all} stacks are whole; not {:#?}",
+        broken.iter().max()
+    );
+}
+
 fn main() -> std::process::ExitCode {
     matrix::main([
         // 10.0 has none.
         Test::new("workers", 10, workers).only_on(|node| !node.is_of("10.0.")),
+        // 17 and 18 copy the builtins, later ones map them again.
+        Test::new("generations", 12, generations)
+            .only_on(|node| [14, 18, 24].contains(&node.major())),
+        Test::new("generations", 12, generations)
+            .only_on(|node| ![14, 18, 24].contains(&node.major()))
+            .long(),
         Test::new("crowd", 24, crowd)
             .only_on(|node| node.is_of("24."))
             .long(),

@@ -133,6 +133,15 @@ impl Format {
         }
     }
 
+    /// Whether it shows what stands on the lines that were executing, with rows by this.
+    pub fn shows_sources(self, by: By) -> bool {
+        match self {
+            Self::Json | Self::Html | Self::Nodetap => true,
+            Self::Text => by == By::Line,
+            _ => false,
+        }
+    }
+
     /// Whether the output is binary and so no use on a terminal.
     pub fn is_binary(self) -> bool {
         matches!(self, Self::Pprof | Self::Nodetap)
@@ -211,10 +220,21 @@ pub fn write(profile: &Profile, format: Format, out: &mut dyn Write) -> io::Resu
 
 /// The same with frames merged by something, in a format that
 /// [has rows](Format::has_rows); the others have all frames in any case. By package, text is
-/// a table: [`packages`].
-pub fn write_by(profile: &Profile, format: Format, by: By, out: &mut dyn Write) -> io::Result<()> {
+/// a table: [`packages`]. Text by line is no wider than `width` columns where it need not be.
+pub fn write_by(
+    profile: &Profile,
+    format: Format,
+    by: By,
+    width: Option<usize>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     match (format, by) {
         (_, By::Function) => write(profile, format, out),
+        (Format::Text, By::Line) => {
+            let mut out = BufWriter::with_capacity(64 * 1024, out);
+            text::write_lines(profile, width, &mut out)?;
+            out.flush()
+        }
         (Format::Text, By::Package) => {
             let mut out = BufWriter::with_capacity(64 * 1024, out);
             packages::write(profile, &mut out)?;

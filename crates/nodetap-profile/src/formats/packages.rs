@@ -119,7 +119,7 @@ mod tests {
 
     fn by_package(profile: &Profile) -> String {
         let mut out = Vec::new();
-        formats::write_by(profile, Format::Text, By::Package, &mut out).unwrap();
+        formats::write_by(profile, Format::Text, By::Package, None, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -213,7 +213,7 @@ total   its code is on the stack
     #[test]
     fn other_formats_have_packages_for_frames() {
         let mut out = Vec::new();
-        formats::write_by(&of_packages(), Format::Folded, By::Package, &mut out).unwrap();
+        formats::write_by(&of_packages(), Format::Folded, By::Package, None, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "\

@@ -35,6 +35,8 @@ const VERSION: u32 = 1;
 const NEW: u8 = 1;
 /// The last block.
 const END: u8 = 2;
+/// A block that holds samples before they are final: they come again.
+const WAITING: u8 = 3;
 
 /// How the recording was made: sampler, rate, start.
 const METADATA: u8 = 1;
@@ -49,6 +51,10 @@ const STACKS: u8 = 8;
 const SAMPLES: u8 = 9;
 /// In the last block: how many entries there were of samples.
 const TOTAL: u8 = 10;
+/// What stands on the lines where frames were executing, before these frames.
+const SOURCES: u8 = 11;
+/// In a block of those that wait: how many samples come before its first one.
+const ORDER: u8 = 12;
 
 /// A name is cut after so many bytes. None is as long: V8's are read to 64 Ki characters.
 const MAX_STRING: usize = 4 << 20;

@@ -1,6 +1,6 @@
 //! Reading a recording. The file may be cut, damaged or not ours: nothing in it is trusted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::block::{self, Block};
 use super::{
-    END, FRAMES, INLINED, KINDS, MAGIC, METADATA, MODES, NEW, ONE, PACKAGES, PROCESS, PROGRESS,
-    SAMPLES, STACKS, STRINGS, THREADS, TIERS, TOTAL, VERSION,
+    END, FRAMES, INLINED, KINDS, MAGIC, METADATA, MODES, NEW, ONE, ORDER, PACKAGES, PROCESS,
+    PROGRESS, SAMPLES, SOURCES, STACKS, STRINGS, THREADS, TIERS, TOTAL, VERSION, WAITING,
 };
 use crate::numbers::{Bytes, after_step};
 use crate::{
@@ -91,6 +91,7 @@ pub fn read(input: impl Read, one_by_one: bool) -> Result<Recording, ReadError> 
 
     let mut reader = Reader::new(one_by_one);
     let mut unpacked = 0;
+    let mut waiting = None;
     let ending = loop {
         let at = input.count;
         match block::read(&mut input)? {
@@ -107,12 +108,19 @@ pub fn read(input: impl Read, one_by_one: bool) -> Result<Recording, ReadError> 
                         Some(()) if kind == END => break Ending::Whole,
                         Some(()) => {}
                     },
+                    WAITING => waiting = Some(payload),
                     // Of a later version.
                     _ => {}
                 }
             }
         }
     };
+    if ending != Ending::Whole
+        && let Some(waiting) = waiting
+    {
+        // What there is of it holds.
+        let _ = reader.add_waiting(&waiting);
+    }
     match reader.has_metadata {
         true => Ok(Recording {
             profile: reader.profile,
@@ -144,12 +152,16 @@ struct Reader {
     /// The same, to find out whether one comes twice.
     distinct: HashSet<Arc<str>>,
     packages: Vec<Arc<Package>>,
+    /// By the numbers of frames that are still to come.
+    sources: HashMap<usize, Arc<str>>,
     /// A file may hold equal ones twice, which are one in the profile.
     frames: Vec<FrameId>,
     stacks: Vec<StackId>,
     time_us: u64,
     /// Entries of samples.
     samples: u64,
+    /// How many of those that come have come already.
+    again: u64,
 }
 
 impl Reader {
@@ -164,11 +176,26 @@ impl Reader {
             strings: Vec::new(),
             distinct: HashSet::new(),
             packages: Vec::new(),
+            sources: HashMap::new(),
             frames: Vec::new(),
             stacks: vec![StackId::EMPTY],
             time_us: 0,
             samples: 0,
+            again: 0,
         }
+    }
+
+    /// Adds what a payload holds of samples that waited, as far as they have not come after
+    /// that. Its numbers are its own, but for threads.
+    fn add_waiting(&mut self, payload: &[u8]) -> Option<()> {
+        self.strings.clear();
+        self.distinct.clear();
+        self.packages.clear();
+        self.sources.clear();
+        self.frames.clear();
+        self.stacks.truncate(1);
+        self.time_us = 0;
+        self.add(payload)
     }
 
     /// Adds what a payload holds; `None` where it is none.
@@ -189,6 +216,8 @@ impl Reader {
                 STACKS => self.stacks(section)?,
                 SAMPLES => self.samples(section)?,
                 TOTAL => self.total(section)?,
+                SOURCES => self.sources(section)?,
+                ORDER => self.order(section)?,
                 // Of a later version.
                 _ => {}
             }
@@ -277,6 +306,18 @@ impl Reader {
         Some(())
     }
 
+    fn sources(&mut self, mut from: Bytes<'_>) -> Option<()> {
+        while !from.is_empty() {
+            let frame = from.length()?;
+            let source = from.length()?;
+            let source = Arc::clone(self.strings.get(source)?);
+            if frame < self.frames.len() || self.sources.insert(frame, source).is_some() {
+                return None;
+            }
+        }
+        Some(())
+    }
+
     fn frames(&mut self, mut from: Bytes<'_>) -> Option<()> {
         while !from.is_empty() {
             let kind = from.byte()?;
@@ -297,6 +338,7 @@ impl Reader {
                     0 => None,
                     package => Some(Arc::clone(self.packages.get(package - 1)?)),
                 },
+                source: self.sources.remove(&self.frames.len()),
             };
             self.frames.push(self.profile.intern_frame(frame));
         }
@@ -335,15 +377,22 @@ impl Reader {
                 *self.stacks.get(stack)?,
                 *mode,
             );
-            self.profile.add_sample(Sample {
-                count: match head & ONE {
-                    0 => from.number32()?,
-                    _ => 1,
-                },
-                ..sample
-            });
+            let count = match head & ONE {
+                0 => from.number32()?,
+                _ => 1,
+            };
+            if self.again > 0 {
+                self.again -= 1;
+                continue;
+            }
+            self.profile.add_sample(Sample { count, ..sample });
             self.samples += 1;
         }
+        Some(())
+    }
+
+    fn order(&mut self, mut from: Bytes<'_>) -> Option<()> {
+        self.again = self.samples.saturating_sub(from.number()?);
         Some(())
     }
 

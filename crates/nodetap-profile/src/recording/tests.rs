@@ -1,3 +1,5 @@
+mod waiting;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,7 @@ fn all_there_is() -> Profile {
                         is_dependency: at > 4,
                     })
                 }),
+                source: (!at.is_multiple_of(3)).then(|| format!("  line {}\t", at % 3).into()),
                 ..Frame::new(kind, "f")
             });
             stack = profile.push_frame(stack, frame);
@@ -154,7 +157,7 @@ fn what_is_written_bit_by_bit_is_the_same() {
             growing.add_sample(Sample { stack, ..sample });
             elapsed += Duration::from_millis(1);
             if at % 3 == 2 {
-                writer.write_new(&mut growing, elapsed).unwrap();
+                writer.write_new(&mut growing, None, elapsed).unwrap();
             }
         }
         for process in profile.processes() {
@@ -189,7 +192,7 @@ fn in_blocks() -> Vec<u8> {
         let stack = profile.intern_stack([frame]);
         profile.add_sample(Sample::new(at, thread, stack, Mode::JavaScript));
         let elapsed = Duration::from_secs(at);
-        writer.write_new(&mut profile, elapsed).unwrap();
+        writer.write_new(&mut profile, None, elapsed).unwrap();
     }
     writer.finish(&mut profile).unwrap()
 }
@@ -446,7 +449,9 @@ fn an_output_that_fails_is_told() {
     let (mut profile, _) = empty();
     profile.hand_out_samples();
     let mut writer = Writer::new(Full(20));
-    let error = writer.write_new(&mut profile, Duration::ZERO).unwrap_err();
+    let error = writer
+        .write_new(&mut profile, None, Duration::ZERO)
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
@@ -455,10 +460,12 @@ fn nothing_new_is_written_seldom() {
     let mut profile = bare();
     profile.hand_out_samples();
     let mut writer = Writer::new(Vec::new());
-    writer.write_new(&mut profile, Duration::ZERO).unwrap();
+    writer
+        .write_new(&mut profile, None, Duration::ZERO)
+        .unwrap();
     for tenths in 0..1000 {
         let elapsed = Duration::from_millis(100 * tenths);
-        writer.write_new(&mut profile, elapsed).unwrap();
+        writer.write_new(&mut profile, None, elapsed).unwrap();
     }
     let file = writer.finish(&mut profile).unwrap();
     let blocks = ends(&file).len() - 1;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    END, FRAMES, FULL_BLOCK, INLINED, KINDS, MAGIC, MAX_STRING, METADATA, MODES, NEW, ONE,
-    PACKAGES, PROCESS, PROGRESS, SAMPLES, STACKS, STRINGS, THREADS, TIERS, TOTAL, VERSION, block,
+    END, FRAMES, FULL_BLOCK, INLINED, KINDS, MAGIC, MAX_BLOCK, MAX_STRING, METADATA, MODES, NEW,
+    ONE, ORDER, PACKAGES, PROCESS, PROGRESS, SAMPLES, SOURCES, STACKS, STRINGS, THREADS, TIERS,
+    TOTAL, VERSION, WAITING, block,
 };
 use crate::numbers::{encode, encode_step};
 use crate::{Frame, Metadata, Package, Position, Process, Profile, Sample};
@@ -50,7 +51,7 @@ pub fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
 /// let frame = profile.intern_frame(Frame::new(Kind::Js, "work"));
 /// let stack = profile.intern_stack([frame]);
 /// profile.add_sample(Sample::new(1001, thread, stack, Mode::JavaScript));
-/// writer.write_new(&mut profile, Duration::from_millis(2)).unwrap();
+/// writer.write_new(&mut profile, None, Duration::from_millis(2)).unwrap();
 /// // …and so on, until at its end:
 /// let file = writer.finish(&mut profile).unwrap();
 /// let again = recording::read(file.as_slice(), true).unwrap();
@@ -61,6 +62,8 @@ pub struct Writer<W> {
     out: W,
     /// Sections that no block has been made of yet.
     payload: Vec<u8>,
+    /// How many bytes of them make a block.
+    full: usize,
     has_begun: bool,
     processes: Vec<Process>,
     /// How many threads, frames and stacks have been written.
@@ -83,6 +86,7 @@ impl<W: Write> Writer<W> {
         Self {
             out,
             payload: Vec::new(),
+            full: FULL_BLOCK,
             has_begun: false,
             processes: Vec::new(),
             threads: 0,
@@ -101,15 +105,26 @@ impl<W: Write> Writer<W> {
     /// [hands out its samples](Profile::hand_out_samples), and that the recording has gone
     /// on for `elapsed`. All of it is given to the output before this returns.
     ///
+    /// Samples may have been taken that do not get into the profile yet, for there is more to
+    /// be known of their frames. `waiting` hands out all of them, as far as they are known;
+    /// its threads are those of `profile`. They count if nothing comes after them.
+    ///
     /// # Errors
     /// Where the output cannot be written to. The rest should not be written then.
-    pub fn write_new(&mut self, profile: &mut Profile, elapsed: Duration) -> io::Result<()> {
+    pub fn write_new(
+        &mut self,
+        profile: &mut Profile,
+        waiting: Option<&mut Profile>,
+        elapsed: Duration,
+    ) -> io::Result<()> {
         let samples = profile.take_samples();
+        let waiting = waiting.map(|it| (it.take_samples(), it));
+        let waiting = waiting.filter(|(samples, _)| !samples.is_empty());
         self.begin(profile)?;
         for samples in samples.chunks(SECTION) {
             self.add_samples(samples)?;
         }
-        let is_idle = samples.is_empty() && self.payload.is_empty();
+        let is_idle = samples.is_empty() && waiting.is_none() && self.payload.is_empty();
         if is_idle && elapsed.saturating_sub(self.told) < IDLE_INTERVAL {
             return Ok(());
         }
@@ -119,7 +134,33 @@ impl<W: Write> Writer<W> {
             ..profile.metadata.clone()
         });
         self.write_block(NEW)?;
+        if let Some((samples, waiting)) = waiting {
+            self.write_waiting(&samples, waiting)?;
+        }
         self.out.flush()
+    }
+
+    /// Writes all samples that wait, once more, into a block that names nothing that is not
+    /// in it but threads. They come after those that were written.
+    fn write_waiting(&mut self, samples: &[Sample], waiting: &Profile) -> io::Result<()> {
+        let mut writer = Writer {
+            full: usize::MAX,
+            has_begun: true,
+            threads: waiting.threads().len(),
+            ..Writer::new(io::sink())
+        };
+        let mut order = Vec::new();
+        encode(&mut order, self.samples);
+        writer.add_section(ORDER, &order);
+        writer.begin(waiting)?;
+        for samples in samples.chunks(SECTION) {
+            writer.add_samples(samples)?;
+        }
+        match writer.payload.len() <= MAX_BLOCK {
+            true => block::write(WAITING, &writer.payload, &mut self.out),
+            // So many wait that they are not worth it.
+            false => Ok(()),
+        }
     }
 
     /// Writes what is new and the end, and gives the output back.
@@ -127,7 +168,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Where the output cannot be written to.
     pub fn finish(mut self, profile: &mut Profile) -> io::Result<W> {
-        self.write_new(profile, profile.metadata.duration)?;
+        self.write_new(profile, None, profile.metadata.duration)?;
         self.end(&profile.metadata)?;
         Ok(self.out)
     }
@@ -150,7 +191,6 @@ impl<W: Write> Writer<W> {
         for frames in profile.frames()[self.frames..].chunks(ENTRIES) {
             self.add_frames(frames)?;
         }
-        self.frames = profile.frames().len();
         let stacks: Vec<(u64, u64)> = profile
             .stack_ids()
             .skip(self.stacks)
@@ -220,12 +260,14 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Adds frames, after the strings and packages that are new in them.
+    /// Adds frames, after the strings and packages that are new in them, and after what
+    /// stands on their lines.
     fn add_frames(&mut self, frames: &[Frame]) -> io::Result<()> {
         let (mut strings, mut packages) = (Vec::new(), Vec::new());
         for frame in frames {
             let package = frame.package.as_deref();
-            let texts = [Some(&frame.function), frame.file.as_ref()];
+            let source = frame.source.as_ref();
+            let texts = [Some(&frame.function), frame.file.as_ref(), source];
             let of_package = [
                 package.map(|package| &package.name),
                 package.and_then(|package| package.version.as_ref()),
@@ -248,12 +290,22 @@ impl<W: Write> Writer<W> {
         self.add_entries(STRINGS, &strings, |to, text| encode_text(to, text))?;
         let numbers = std::mem::take(&mut self.strings);
         let of_packages = std::mem::take(&mut self.packages);
+        let sources = (self.frames as u64..).zip(frames);
+        let sources = sources.filter_map(|(at, frame)| Some((at, numbers[frame.source.as_ref()?])));
+        let sources: Vec<(u64, u32)> = sources.collect();
+        self.frames += frames.len();
         let added = self
             .add_entries(PACKAGES, &packages, |to, package| {
                 encode(to, numbers[&package.name].into());
                 let version = package.version.as_ref().map(|text| numbers[text]);
                 encode_maybe(to, version);
                 encode(to, package.is_dependency.into());
+            })
+            .and_then(|()| {
+                self.add_entries(SOURCES, &sources, |to, &(frame, source)| {
+                    encode(to, frame);
+                    encode(to, source.into());
+                })
             })
             .and_then(|()| {
                 self.add_entries(FRAMES, frames, |to, frame| {
@@ -306,7 +358,7 @@ impl<W: Write> Writer<W> {
         for it in entries {
             entry(&mut section, it);
             in_section += 1;
-            if in_section == ENTRIES || section.len() >= FULL_BLOCK {
+            if in_section == ENTRIES || section.len() >= self.full {
                 self.add_section(tag, &section);
                 self.end_full_block()?;
                 section.clear();
@@ -326,7 +378,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn end_full_block(&mut self) -> io::Result<()> {
-        match self.payload.len() >= FULL_BLOCK {
+        match self.payload.len() >= self.full {
             true => self.write_block(NEW),
             false => Ok(()),
         }

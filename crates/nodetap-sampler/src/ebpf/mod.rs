@@ -12,11 +12,13 @@ mod code;
 mod error;
 mod host;
 mod keeper;
+mod loading;
 mod record;
 mod sampler;
 pub mod shared;
 mod wall;
 
 pub use error::Error;
+pub use loading::Loading;
 pub use sampler::{EbpfSampler, Options, PROGRAM_NAME};
 pub use shared::ProcessConfig;

@@ -15,6 +15,7 @@ use super::code::{Files, KnownCode};
 use super::error::Error;
 use super::host;
 use super::keeper::Keeper;
+use super::loading::Loading;
 use super::record::{self, Record};
 use super::shared::{MAX_FRAMES, MET_NEW_CODE, OFF_CPU, ProcessConfig};
 use super::wall::Wall;
@@ -100,7 +101,7 @@ impl Options {
     }
 
     /// The same, with room for so many processes.
-    fn with_processes(self, count: usize) -> Self {
+    pub(super) fn with_processes(self, count: usize) -> Self {
         let bytes = u32::try_from(count)
             .unwrap_or(u32::MAX)
             .saturating_mul(RING_FOR_PROCESS);
@@ -177,6 +178,22 @@ impl EbpfSampler {
     ///
     /// There is room for the deepest of their `max_depth`, at least 512.
     pub fn start(options: &Options, processes: &[(u32, ProcessConfig)]) -> Result<Self, Error> {
+        let depth = processes.iter().map(|(_, config)| config.max_depth).max();
+        let options = Options {
+            max_depth: options.max_depth.max(depth.unwrap_or(0)),
+            ..*options
+        };
+        let pids: Vec<u32> = processes.iter().map(|&(pid, _)| pid).collect();
+        EbpfSampler::start_loaded(Loading::begin(&options, &pids), processes)
+    }
+
+    /// Starts to sample `processes`, by a program that is being loaded since it was known
+    /// which they are.
+    pub fn start_loaded(
+        loading: Loading,
+        processes: &[(u32, ProcessConfig)],
+    ) -> Result<Self, Error> {
+        let options = *loading.options();
         let highest = host::highest_rate();
         if !(1..=highest).contains(&options.rate_hz) {
             return Err(Error::Rate {
@@ -184,14 +201,7 @@ impl EbpfSampler {
                 highest,
             });
         }
-        let depth = processes.iter().map(|(_, config)| config.max_depth).max();
-        let depth = depth.unwrap_or(0).max(options.max_depth);
-        let mut files = Files::new();
-        for (pid, _) in processes {
-            files.look(*pid);
-        }
-        let options = options.with_processes(processes.len());
-        let mut sampler = EbpfSampler::load(&options, depth, files)?;
+        let mut sampler = loading.finish()?;
         for (pid, config) in processes {
             sampler.add_process(*pid, config)?;
         }
@@ -207,7 +217,7 @@ impl EbpfSampler {
     }
 
     /// `files`: those whose tables are being made already.
-    fn load(options: &Options, depth: u32, files: Files) -> Result<Self, Error> {
+    pub(super) fn load(options: &Options, depth: u32, files: Files) -> Result<Self, Error> {
         let (object, room) = if depth <= SHALLOW_FRAMES {
             (SHALLOW, SHALLOW_FRAMES)
         } else {

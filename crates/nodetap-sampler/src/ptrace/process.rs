@@ -101,7 +101,7 @@ impl Process {
             return;
         }
         self.native.look_again(&self.source, &self.memory);
-        self.builtins.look_again();
+        self.builtins.look_again(&self.memory);
         self.builtin_places = self.builtins.places();
     }
 }

@@ -101,6 +101,17 @@ fn builtins_are_found_however_large_their_descriptions_are() {
 }
 
 #[test]
+fn builtins_of_v8_8_6_are_found() {
+    let mut tables = tables(8);
+    tables
+        .data
+        .drain(..(HASHES_SIZE - WHOLE_HASHES_SIZE) as usize);
+    let found = tables.stripped().builtins().expect("found");
+    assert_eq!(found.range, CODE..CODE + tables.code.len() as u64);
+    assert_eq!(found.names.len(), COUNT);
+}
+
+#[test]
 fn what_does_not_fit_together_is_not_believed() {
     let found = |spoil: &dyn Fn(&mut Tables)| {
         let mut tables = tables(12);

@@ -13,6 +13,7 @@ pub(super) type Slice<'a> = gimli::EndianSlice<'a, LittleEndian>;
 
 /// A file's `.eh_frame`.
 pub(super) struct Section<'a> {
+    pub bytes: &'a [u8],
     pub frames: EhFrame<Slice<'a>>,
     pub bases: BaseAddresses,
     /// What addresses are counted from: the lowest one of the file.
@@ -34,6 +35,7 @@ impl<'a> Section<'a> {
         let mut frames = EhFrame::new(bytes, LittleEndian);
         frames.set_address_size(8);
         Section {
+            bytes,
             frames,
             bases,
             base,

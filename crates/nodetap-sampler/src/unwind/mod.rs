@@ -2,7 +2,7 @@
 //!
 //! Compilers write down for every instruction where the caller's registers are,
 //! for exceptions, in a file's `.eh_frame`: as programs, to be run from the start
-//! of each function (`program`). The eBPF walk can run no programs, so these are run
+//! of each function (`program`; most are read by `usual`). The eBPF walk can run no programs, so these are run
 //! before, once for a file ([`table`]), and what comes out is kept as rows of eight
 //! bytes: from this offset on, that rule ([`rule`]). `ebpf/unwind.h` finds rows
 //! and applies rules while a thread stands still.
@@ -16,6 +16,7 @@ pub(crate) mod lookup;
 mod program;
 pub mod rule;
 pub mod table;
+mod usual;
 
 pub use rule::{Rule, Step};
 pub use table::Table;

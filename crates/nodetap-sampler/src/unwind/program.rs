@@ -10,6 +10,7 @@ use gimli::{
 
 use super::function::Slice;
 use super::rule::{Cfa, Rule, SavedFp};
+use super::usual::Place;
 use crate::ebpf::shared::{SIGNAL_FP, SIGNAL_PC, SIGNAL_SP};
 
 /// More than any compiler keeps at once.
@@ -44,6 +45,28 @@ impl State {
             state.execute(&instruction, &nothing, &mut Vec::new(), cie)?;
         }
         Some(state)
+    }
+
+    /// The same, where it is of the usual kind and the frame pointer is the caller's.
+    pub fn usual(&self) -> Option<Place> {
+        let State {
+            cfa: Some(CfaRule::RegisterAndOffset { register, offset }),
+            fp: None,
+            return_address: Some(RegisterRule::Offset(-8)),
+        } = *self
+        else {
+            return None;
+        };
+        let from_fp = match register {
+            X86_64::RSP => false,
+            X86_64::RBP => true,
+            _ => return None,
+        };
+        Some(Place {
+            from_fp,
+            offset,
+            saved_fp: None,
+        })
     }
 
     /// Executes what does not go on to another address. `kept` is what was put aside;

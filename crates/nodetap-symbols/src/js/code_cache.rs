@@ -7,13 +7,14 @@ use nodetap_sampler::raw::{CODE_BEFORE, CODE_BYTES};
 use nodetap_v8::bytecode::BytecodeSizes;
 use nodetap_v8::code::{Code, CodeKind};
 use nodetap_v8::{Error, Heap, Tagged};
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 
 use crate::recent::Recent;
 
 use super::crankshaft::CrankshaftCode;
 use super::full_codegen::FullCode;
 use super::functions::Functions;
+use super::given_up::GivenUpCode;
 use super::optimized::OptimizedCode;
 
 /// For how many batches a pc without code is not searched again.
@@ -73,6 +74,7 @@ impl CachedCode {
                 optimized.has_entry(offset) || before.is_none_or(ends_in_call)
             }
             Details::Crankshaft(optimized) => optimized.returns_to(offset),
+            Details::GivenUp(code) => code.returns_to(offset) || before.is_none_or(ends_in_call),
             Details::Baseline { .. } | Details::BaselineCalls(_) | Details::Unoptimized(_) => {
                 before.is_none_or(ends_in_call)
             }
@@ -139,6 +141,8 @@ pub enum Details {
     Unoptimized(FullCode),
     /// Crankshaft's code.
     Crankshaft(Box<CrankshaftCode>),
+    /// TurboFan's code whose deoptimization data V8 has emptied.
+    GivenUp(GivenUpCode),
     /// Code of no JavaScript function, or one that could not be read.
     Other,
 }
@@ -148,9 +152,9 @@ pub enum Details {
 pub struct CodeCache {
     /// And when the object was looked at last.
     codes: BTreeMap<u64, (Rc<CachedCode>, u64)>,
-    /// The pcs that were seen to be in the code of `codes` in the epoch
-    /// `checked_in`.
-    checked: FxHashSet<u64>,
+    /// The pcs that were seen in the epoch `checked_in` to be in code, all of which is
+    /// in `codes`.
+    checked: FxHashMap<u64, Rc<CachedCode>>,
     checked_in: u64,
     /// Where no code was found, by pc, and until when that is believed.
     misses: Recent<u64, u64>,
@@ -188,22 +192,25 @@ impl CodeCache {
             self.checked_in = now.epoch;
             self.checked.clear();
         }
+        if let Some(cached) = self.checked.get(&pc) {
+            let is_younger = now.late && now.tick < cached.since;
+            return (!is_younger).then(|| cached.clone());
+        }
         if let Some((&start, (cached, seen))) = self.codes.range_mut(..=pc).next_back()
             && cached.code.contains(pc)
         {
             if now.late && now.tick < cached.since {
                 return None;
             }
-            if now.ended || self.checked.contains(&pc) {
+            if now.ended {
                 return Some(cached.clone());
             }
-            let is_object = || heap.code(cached.code.object) == Ok(cached.code);
-            if (*seen == now.epoch || is_object()) && cached.is_still_at(heap, pc) {
+            if (*seen == now.epoch || is_same(heap, &cached.code)) && cached.is_still_at(heap, pc) {
                 *seen = now.epoch;
-                self.checked.insert(pc);
+                self.checked.insert(pc, cached.clone());
                 return Some(cached.clone());
             }
-            self.codes.remove(&start);
+            self.remove(start);
         }
         if self
             .misses
@@ -220,7 +227,7 @@ impl CodeCache {
             .and_then(|code| self.insert(heap, sizes, functions, code, now));
         match found {
             Ok(code) => {
-                self.checked.insert(pc);
+                self.checked.insert(pc, code.clone());
                 Some(code)
             }
             Err(error) => {
@@ -251,7 +258,7 @@ impl CodeCache {
             .map(|(&start, _)| start)
             .collect();
         for start in overlapping {
-            self.codes.remove(&start);
+            self.remove(start);
         }
         let details = details(heap, sizes, functions, &code).unwrap_or_else(|error| {
             tracing::debug!(?code, %error, "code not read");
@@ -276,6 +283,14 @@ impl CodeCache {
         Ok(cached)
     }
 
+    /// Forgets the code that starts at `start`.
+    fn remove(&mut self, start: u64) {
+        if let Some((code, _)) = self.codes.remove(&start) {
+            self.checked
+                .retain(|_, other| other.generation != code.generation);
+        }
+    }
+
     /// Makes room where code was made and left time and again.
     fn forget_old(&mut self, now: Now) {
         if self.codes.len() < self.room.max(CODES) {
@@ -288,6 +303,22 @@ impl CodeCache {
     }
 }
 
+/// Whether `known` is what its object still says, except for deoptimization data that V8
+/// has emptied since: what was read of that was true of all of the code's life.
+fn is_same(heap: &Heap<'_>, known: &Code) -> bool {
+    heap.code(known.object).is_ok_and(|code| {
+        let has_known_data = Code {
+            data: known.data,
+            ..code
+        };
+        code == *known || (has_known_data == *known && is_given_up(heap, &code))
+    })
+}
+
+fn is_given_up(heap: &Heap<'_>, code: &Code) -> bool {
+    code.kind == CodeKind::Turbofan && heap.is_given_up(code)
+}
+
 fn details(
     heap: &Heap<'_>,
     sizes: Option<&BytecodeSizes>,
@@ -295,6 +326,9 @@ fn details(
     code: &Code,
 ) -> Result<Details, Error> {
     Ok(match code.kind {
+        CodeKind::Turbofan if heap.is_given_up(code) => {
+            Details::GivenUp(GivenUpCode::read(heap, code)?)
+        }
         CodeKind::Maglev | CodeKind::Turbofan => {
             Details::Optimized(Box::new(OptimizedCode::read(heap, functions, code)?))
         }

@@ -67,8 +67,11 @@ pub fn of_frames(
                     Some(function) => function.clone(),
                     None => reading.functions.at(&reading.heap, now?).ok()?,
                 }?;
-                let position =
-                    now.and_then(|now| bytecode_position(reading, code, frame, now, &function));
+                // V8 may have emptied the data since it was read; the function need not
+                // have been moved.
+                let position = now
+                    .or_else(|| data.literal(shared))
+                    .and_then(|now| bytecode_position(reading, code, frame, now, &function));
                 active.push(ActiveFunction::new(function, position));
             }
             TranslatedFrame::Builtin { shared, closure } => {
@@ -99,7 +102,10 @@ fn bytecode_position(
     if function.id != Some(key.id()) {
         return None;
     }
-    let array = heap.translated_bytecode(code, frame).ok()?;
+    let array = heap
+        .translated_bytecode(code, frame)
+        .or_else(|_| heap.bytecode_of(shared))
+        .ok()?;
     reading.bytecode.position(
         heap,
         reading.now,

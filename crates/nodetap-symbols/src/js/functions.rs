@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use crate::generated::{FunctionText, GeneratedScript, Scripts};
 use crate::recent::Recent;
+use crate::source_text::ScriptText;
 
 use super::source_names::{can_be_called, can_be_first, is_only_comments};
 
@@ -404,7 +405,7 @@ impl Functions {
             true => Some(true),
             false => heap.knows_strings(script)?,
         };
-        let mut read = heap.script(script)?;
+        let mut read = heap.script(script, self.generated.keeps_texts())?;
         if read.id != id {
             return Err(Error::Unbelievable("another script by now"));
         }
@@ -413,8 +414,10 @@ impl Functions {
         }
         self.knows_strings = knows_strings == Some(true);
         let map = read.source_map.take();
+        let text = read.source.take();
+        let text = text.map(|units| ScriptText::new(units, read.lines.clone()));
         let info = Rc::new(ScriptInfo {
-            generated: self.generated.get(&read.name, map),
+            generated: self.generated.get(&read.name, map, text),
             script: read,
         });
         self.scripts.insert((script, id), info.clone());

@@ -17,6 +17,7 @@ mod flow;
 mod frames;
 mod full_codegen;
 mod functions;
+mod given_up;
 mod loops;
 mod optimized;
 mod source_names;
@@ -43,6 +44,10 @@ use frames::{function_frame, optimized_frames, tier};
 use functions::{FunctionInfo, FunctionKey, Functions};
 use optimized::OptimizedCode;
 pub use top::Top;
+
+/// After how many batches it is looked again for memory that does not change: V8 may
+/// have been about to start when the process was attached to.
+const LOOK_AGAIN_EPOCHS: [u64; 3] = [5, 50, 500];
 
 /// What V8 shows for a function that could not be identified.
 const UNKNOWN: &str = "(unknown)";
@@ -116,6 +121,9 @@ impl JsNames {
     pub fn begin_batch(&mut self, target: &Target) {
         let mut byte = [0];
         let alive = target.memory.read(target.code.start, &mut byte).is_ok();
+        if alive && LOOK_AGAIN_EPOCHS.contains(&self.now.epoch) {
+            target.look_for_constant_memory();
+        }
         self.met.clear();
         self.bytecode.of_sizes(target.bytecode_sizes.as_ref());
         self.now = Now {
@@ -304,6 +312,15 @@ impl JsNames {
             }
             Details::Crankshaft(optimized) => {
                 Some(self.crankshaft(target, record, (&code, optimized), (offset, kind)))
+            }
+            Details::GivenUp(given_up) => {
+                let position = given_up.position(&code.instructions, offset, kind);
+                Some(vec![self.js_frame(
+                    &heap,
+                    record,
+                    position,
+                    Tier::Optimized,
+                )])
             }
             Details::Other => match code.code.kind {
                 CodeKind::RegExp => Some(vec![Frame::new(Kind::Pseudo, REGEXP).into()]),
@@ -517,7 +534,7 @@ impl JsNames {
                 }
                 _ => Vec::new(),
             },
-            Details::Other => Vec::new(),
+            Details::GivenUp(_) | Details::Other => Vec::new(),
         }
     }
 }

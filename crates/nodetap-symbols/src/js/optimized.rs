@@ -255,7 +255,7 @@ fn precedes_positions(table: &[Entry], at: u32) -> bool {
 
 /// The positions that the instruction at `at` may have: the table's, unless
 /// control gets there from somewhere that has another.
-fn positions_at(table: &[Entry], flow: &Flow, kind: CodeKind, at: u32) -> Vec<SourcePosition> {
+pub fn positions_at(table: &[Entry], flow: &Flow, kind: CodeKind, at: u32) -> Vec<SourcePosition> {
     let mut found = Vec::new();
     let mut seen = Vec::new();
     let mut jumps = 0;

@@ -7,6 +7,7 @@
 
 mod worker;
 
+use std::mem;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ const MAX_NOTES: usize = 5;
 
 /// The frames that have been asked for.
 pub struct Originals {
+    /// Whether it is asked what stands on the lines of frames, too.
+    sources: bool,
     worker: Worker,
     /// By the ids of the frames as V8 has them.
     found: Vec<State>,
@@ -34,7 +37,9 @@ pub struct Originals {
 enum Worker {
     NotYet,
     Runs {
-        questions: Sender<Question>,
+        /// To be asked together: to wake a thread for each takes longer than to answer.
+        unasked: Vec<Question>,
+        questions: Sender<Vec<Question>>,
         answers: Receiver<Answer>,
     },
     /// It does not answer, or cannot be started.
@@ -51,6 +56,7 @@ enum State {
 impl Default for Originals {
     fn default() -> Self {
         Originals {
+            sources: false,
             worker: Worker::NotYet,
             found: Vec::new(),
             awaited: 0,
@@ -61,8 +67,16 @@ impl Default for Originals {
 }
 
 impl Originals {
+    /// Nothing known yet. With `sources` frames are told with what stands on their lines.
+    pub fn new(sources: bool) -> Originals {
+        Originals {
+            sources,
+            ..Originals::default()
+        }
+    }
+
     /// The frame `id` as it is shown, which V8 calls `named`; `None` where that is not
-    /// known yet. It is looked up from now on.
+    /// known yet. It is looked up from the next [`receive`](Self::receive) on.
     pub fn get(&mut self, id: NamedId, named: &NamedFrame) -> Option<Frame> {
         let Some(code) = &named.code else {
             return Some(named.frame.clone());
@@ -80,7 +94,7 @@ impl Originals {
             frame: named.frame.clone(),
             code: code.clone(),
         };
-        if self.worker.ask(question) {
+        if self.worker.ask(question, self.sources) {
             self.awaited += 1;
             self.found[id.index()] = State::Asked;
             return None;
@@ -89,8 +103,11 @@ impl Originals {
         Some(named.frame.clone())
     }
 
-    /// Takes the answers that are there.
+    /// Asks for what was wanted by now, and takes the answers that are there.
     pub fn receive(&mut self) {
+        if !self.worker.send() {
+            self.give_up();
+        }
         while let Worker::Runs { answers, .. } = &self.worker {
             match answers.try_recv() {
                 Ok(answer) => self.take(answer),
@@ -147,8 +164,8 @@ impl Originals {
 
     /// What somebody should know, since this was asked for the last time.
     pub fn take_notes(&mut self) -> Vec<String> {
-        let mut notes = std::mem::take(&mut self.notes);
-        match std::mem::take(&mut self.more_notes) {
+        let mut notes = mem::take(&mut self.notes);
+        match mem::take(&mut self.more_notes) {
             0 => {}
             more => notes.push(format!("{more} more source maps cannot be used")),
         }
@@ -158,22 +175,39 @@ impl Originals {
 
 impl Worker {
     /// Asks `question`, unless there is nobody to ask.
-    fn ask(&mut self, question: Question) -> bool {
+    fn ask(&mut self, question: Question, sources: bool) -> bool {
         if let Worker::NotYet = self {
-            *self = Worker::start();
+            *self = Worker::start(sources);
         }
         match self {
-            Worker::Runs { questions, .. } => questions.send(question).is_ok(),
+            Worker::Runs { unasked, .. } => {
+                unasked.push(question);
+                true
+            }
             Worker::NotYet | Worker::None => false,
         }
     }
 
-    fn start() -> Worker {
+    /// Passes on what is to be asked. Returns whether somebody will answer, if need be.
+    fn send(&mut self) -> bool {
+        match self {
+            Worker::Runs {
+                unasked, questions, ..
+            } => unasked.is_empty() || questions.send(mem::take(unasked)).is_ok(),
+            Worker::NotYet | Worker::None => true,
+        }
+    }
+
+    fn start(sources: bool) -> Worker {
         let (questions, asked) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let thread = thread::Builder::new().name(worker::NAME.to_owned());
-        match thread.spawn(move || worker::run(&asked, &answer)) {
-            Ok(_) => Worker::Runs { questions, answers },
+        match thread.spawn(move || worker::run(&asked, &answer, sources)) {
+            Ok(_) => Worker::Runs {
+                unasked: Vec::new(),
+                questions,
+                answers,
+            },
             Err(_) => Worker::None,
         }
     }
@@ -187,7 +221,7 @@ mod tests {
     use crate::generated::{GeneratedCode, NamedFrames, Scripts};
 
     fn frame(name: &str, file: Option<&str>) -> NamedFrame {
-        let script = file.map(|file| Scripts::new(None, true).get(file, None));
+        let script = file.map(|file| Scripts::new(None, true).get(file, None, None));
         NamedFrame {
             frame: Frame {
                 file: file.map(Into::into),

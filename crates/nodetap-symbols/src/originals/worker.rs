@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use nodetap_profile::Frame;
+use nodetap_profile::{Frame, Position};
 
 use crate::generated::{GeneratedCode, NamedId};
 use crate::packages::Packages;
 use crate::source_maps::SourceMaps;
+use crate::source_text::SourceLines;
 
 /// A frame to look up.
 pub struct Question {
@@ -27,17 +28,24 @@ pub enum Answer {
     Note(String),
 }
 
-/// Answers questions until nobody asks any more.
-pub fn run(questions: &Receiver<Question>, answers: &Sender<Answer>) {
-    let mut maps = SourceMaps::default();
+/// Answers questions until nobody asks any more. With `sources` frames get what stands on
+/// their lines.
+pub fn run(questions: &Receiver<Vec<Question>>, answers: &Sender<Answer>, sources: bool) {
+    let mut maps = SourceMaps::new(sources);
+    let mut lines = SourceLines::default();
     let mut packages = Packages::default();
-    for question in questions {
+    for question in questions.iter().flatten() {
         let Question {
             id,
             mut frame,
             code,
         } = question;
-        maps.map(&mut frame, &code);
+        let line = match maps.map(&mut frame, &code) {
+            Some(original) => original.line,
+            // It is shown where V8 has it.
+            None => script_line(&code, frame.position),
+        };
+        frame.source = line.and_then(|line| lines.keep(line));
         let root = code.script.root.as_deref();
         // A script that was not mapped is called as V8 has it.
         let is_mapped = frame.file != code.script.file;
@@ -53,6 +61,11 @@ pub fn run(questions: &Receiver<Question>, answers: &Sender<Answer>) {
             }
         }
     }
+}
+
+/// What stands on a line of the script itself.
+fn script_line(code: &GeneratedCode, position: Option<Position>) -> Option<String> {
+    code.script.text.as_ref()?.line(position?)
 }
 
 /// What a thread of ours is called.

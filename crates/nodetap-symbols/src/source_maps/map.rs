@@ -5,7 +5,8 @@
 //! whatever line that is. Mappings that make no sense have no source.
 //!
 //! A map comes from the profiled program: there is a limit to all that is kept. The text
-//! of the sources, which is most of it, is kept only where it is needed to tell names.
+//! of the sources, which is most of it, is kept only where it is needed to tell names, or
+//! somebody wants to see lines of it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,6 +15,9 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 
 /// The most mappings of a map; a bundle of 20 MB has some four millions.
 const MAX_MAPPINGS: usize = if cfg!(test) { 1 << 12 } else { 1 << 24 };
+
+/// The bytes of sources' texts that are kept of one map for being looked at.
+const MAX_TEXTS: usize = 64 << 20;
 
 /// The most sources, names, or sections.
 const MAX_ITEMS: usize = if cfg!(test) { 1 << 12 } else { 1 << 22 };
@@ -50,8 +54,18 @@ pub struct SourceMap {
     mappings: Vec<Mapping>,
     sources: Vec<Option<Box<str>>>,
     names: Vec<Option<Box<str>>>,
-    /// The text of each source, as far as the map has it and no names.
-    contents: Vec<Option<Box<str>>>,
+    /// The text of each source, as far as the map has it and it is wanted.
+    contents: Vec<Option<Content>>,
+    /// Whether lines of the texts are wanted.
+    with_lines: bool,
+}
+
+/// The text of a source.
+#[derive(Debug)]
+struct Content {
+    text: Box<str>,
+    /// Whether it tells what things are called: the map has no names.
+    tells_names: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,18 +109,22 @@ pub enum Broken {
 }
 
 impl SourceMap {
-    /// Decodes a map, or an index map, from its JSON.
+    /// Decodes a map, or an index map, from its JSON; `with_lines` so that it has the lines
+    /// of its sources' [texts](Self::text).
     ///
     /// # Errors
     /// What is wrong with it; nothing of its text is told.
-    pub fn decode(json: &[u8]) -> Result<SourceMap, Broken> {
+    pub fn decode(json: &[u8], with_lines: bool) -> Result<SourceMap, Broken> {
         // Some have it, so that a browser does not run them.
         let json = match json.strip_prefix(b")]}'") {
             Some(rest) => rest,
             None => json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json),
         };
         let raw: Raw = serde_json::from_slice(json).map_err(|_| Broken::Json)?;
-        let mut map = SourceMap::default();
+        let mut map = SourceMap {
+            with_lines,
+            ..SourceMap::default()
+        };
         map.add(raw, Offset::default(), 0)?;
         if !map.mappings.is_sorted_by_key(Mapping::place) {
             map.mappings.sort_by_key(Mapping::place);
@@ -134,11 +152,16 @@ impl SourceMap {
         let sources = raw.sources.0.into_iter();
         let sources = sources.map(|Text(source)| Some(format!("{root}{}", source?).into()));
         self.sources.extend(sources);
-        if raw.names.0.is_empty() {
-            let contents = raw.contents.0.into_iter().map(|Text(content)| content);
-            self.contents.extend(contents);
+        let tells_names = raw.names.0.is_empty();
+        let texts = raw.contents.0.iter().filter_map(|Text(text)| text.as_ref());
+        let size = self.texts_size() + texts.map(|text| text.len()).sum::<usize>();
+        if tells_names || self.with_lines && size <= MAX_TEXTS {
+            let content = |text| Content { text, tells_names };
+            let contents = raw.contents.0.into_iter();
+            self.contents
+                .extend(contents.map(|Text(text)| text.map(content)));
         }
-        self.contents.resize(self.sources.len(), None);
+        self.contents.resize_with(self.sources.len(), || None);
         let names = raw.names.0.into_iter();
         self.names.extend(names.map(|Text(name)| name));
         if self.sources.len().max(self.names.len()) > MAX_ITEMS {
@@ -210,8 +233,18 @@ impl SourceMap {
 
     /// The bytes that it keeps allocated, but for names.
     pub fn size(&self) -> usize {
-        let texts = self.contents.iter().flatten().map(|text| text.len());
-        size_of_val(&self.mappings[..]) + texts.sum::<usize>()
+        size_of_val(&self.mappings[..]) + self.texts_size()
+    }
+
+    fn texts_size(&self) -> usize {
+        let texts = self.contents.iter().flatten();
+        texts.map(|it| it.text.len()).sum()
+    }
+
+    /// The text of a source, if the map has it and lines of it are wanted.
+    pub fn text(&self, source: u32) -> Option<&str> {
+        let content = self.contents.get(source as usize)?.as_ref()?;
+        self.with_lines.then_some(&content.text)
     }
 
     /// A source as the map names it, `sourceRoot` before it.
@@ -251,7 +284,8 @@ impl SourceMap {
 
     /// The name that stands in the source where `mapping` leads to.
     fn word(&self, mapping: &Mapping) -> Option<&str> {
-        let text = self.contents.get(mapping.source as usize)?.as_deref()?;
+        let content = self.contents.get(mapping.source as usize)?.as_ref()?;
+        let text = content.tells_names.then_some(&content.text)?;
         let line = text.split('\n').nth(mapping.original_line as usize)?;
         word_at(line, mapping.original_column)
     }

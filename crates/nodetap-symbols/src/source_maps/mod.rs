@@ -27,6 +27,7 @@ use tracing::debug;
 use url::Url;
 
 use crate::generated::{GeneratedCode, GeneratedScript, MapReference};
+use crate::source_text::LineStarts;
 use location::Location;
 use location::base_of;
 pub use location::path_of;
@@ -44,6 +45,8 @@ const MAX_CHAIN: usize = 8;
 /// The maps that have been asked for.
 #[derive(Debug, Default)]
 pub struct SourceMaps {
+    /// Whether it is wanted what stands on the lines of originals.
+    with_sources: bool,
     /// By the scripts' addresses; each is kept, so that no other gets its address.
     scripts: HashMap<*const GeneratedScript, (Arc<GeneratedScript>, Option<Rc<Loaded>>)>,
     /// The same, as they are one for several processes.
@@ -67,6 +70,15 @@ struct Loaded {
     base: Option<Url>,
     /// What its sources are called, as far as anybody has asked.
     sources: RefCell<HashMap<u32, Arc<str>>>,
+    /// Where the lines of their texts begin, likewise.
+    line_starts: RefCell<HashMap<u32, Option<LineStarts>>>,
+}
+
+/// What is known of the original of a frame besides its place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct OriginalLine {
+    /// What stands on the line where it was executing, if that is wanted and the map has it.
+    pub line: Option<String>,
 }
 
 /// A place in a source, counted from 0.
@@ -75,6 +87,8 @@ struct Place {
     file: Arc<str>,
     line: u32,
     column: u32,
+    /// What stands on that line, as far as it was asked for.
+    text: Option<String>,
 }
 
 impl Place {
@@ -99,26 +113,26 @@ enum Unusable {
 }
 
 impl SourceMaps {
+    /// None yet. With `with_sources` it is told what stands on the lines of originals.
+    pub fn new(with_sources: bool) -> SourceMaps {
+        SourceMaps {
+            with_sources,
+            ..SourceMaps::default()
+        }
+    }
+
     /// Puts `frame`, which runs `code`, where its original is. Where that is not known it
-    /// stays as it is.
-    pub fn map(&mut self, frame: &mut Frame, code: &GeneratedCode) {
-        let Some(reference) = &code.script.map else {
-            return;
-        };
-        let Some(loaded) = self.of_script(&code.script, reference) else {
-            return;
-        };
+    /// stays as it is, and there is nothing to tell.
+    pub fn map(&mut self, frame: &mut Frame, code: &GeneratedCode) -> Option<OriginalLine> {
+        let reference = code.script.map.as_ref()?;
+        let loaded = self.of_script(&code.script, reference)?;
         let place = |position: Position| generated_place(position, reference.is_wrapped);
         let start = frame.function_position.and_then(place);
         let at = match frame.position {
             // As Node.js does it: what is not mapped keeps its place, name and all.
             Some(position) if position.column.is_some() => {
-                let Some((line, column)) = place(position) else {
-                    return;
-                };
-                let Some(found) = loaded.find(line, column) else {
-                    return;
-                };
+                let (line, column) = place(position)?;
+                let found = loaded.find(line, column)?;
                 Some(self.follow(&code.script, found))
             }
             // Without a column it is not known where on a line of many functions it is.
@@ -126,9 +140,7 @@ impl SourceMaps {
         };
         let started = start.and_then(|(line, column)| loaded.find_on_line(line, column));
         let started = started.map(|found| self.follow(&code.script, found));
-        let Some(file) = at.as_ref().or(started.as_ref()).map(|it| it.file.clone()) else {
-            return;
-        };
+        let file = at.as_ref().or(started.as_ref())?.file.clone();
         let is_all = frame.function_position.is_some_and(|position| {
             generated_place(position, reference.is_wrapped) == Some((0, 0))
         });
@@ -146,6 +158,9 @@ impl SourceMaps {
             frame.function = name.into();
         }
         frame.file = Some(file);
+        Some(OriginalLine {
+            line: at.and_then(|place| place.text),
+        })
     }
 
     /// What somebody should know, since this was asked for the last time.
@@ -195,7 +210,7 @@ impl SourceMaps {
         {
             return Err(Unusable::Changed);
         }
-        load(root, location, base)
+        load(root, location, base, self.with_sources)
     }
 
     fn kept_or_noted(
@@ -259,7 +274,7 @@ impl SourceMaps {
         let base = base_of(file);
         let location = trailing_comment(&text).and_then(|url| Location::of(url, base.as_ref()));
         let loaded = location.and_then(|location| {
-            let loaded = load(Some(root), location, base);
+            let loaded = load(Some(root), location, base, self.with_sources);
             self.kept_or_noted(Some(file), loaded)
         });
         self.chained.insert(identity, loaded.clone());
@@ -267,7 +282,12 @@ impl SourceMaps {
     }
 }
 
-fn load(root: Option<&Root>, location: Location, base: Option<Url>) -> Result<Loaded, Unusable> {
+fn load(
+    root: Option<&Root>,
+    location: Location,
+    base: Option<Url>,
+    with_sources: bool,
+) -> Result<Loaded, Unusable> {
     let (json, base) = match location {
         Location::Inline(json) => (json, base),
         Location::Elsewhere => return Err(Unusable::Elsewhere),
@@ -282,9 +302,10 @@ fn load(root: Option<&Root>, location: Location, base: Option<Url>) -> Result<Lo
         }
     };
     Ok(Loaded {
-        map: SourceMap::decode(&json)?,
+        map: SourceMap::decode(&json, with_sources)?,
         base,
         sources: RefCell::default(),
+        line_starts: RefCell::default(),
     })
 }
 
@@ -310,7 +331,11 @@ fn generated_place(position: Position, is_wrapped: bool) -> Option<(u32, u32)> {
 
 impl Loaded {
     fn find(&self, line: u32, column: u32) -> Option<Place> {
-        self.place(self.map.find(line, column)?)
+        let original = self.map.find(line, column)?;
+        Some(Place {
+            text: self.text(original),
+            ..self.place(original)?
+        })
     }
 
     fn find_on_line(&self, line: u32, column: u32) -> Option<Place> {
@@ -327,7 +352,17 @@ impl Loaded {
             file: file.clone(),
             line: original.line,
             column: original.column,
+            text: None,
         })
+    }
+
+    /// What stands on the line of a place, if the map has been kept with that.
+    fn text(&self, original: map::Original) -> Option<String> {
+        let text = self.map.text(original.source)?;
+        let mut starts = self.line_starts.borrow_mut();
+        let starts = starts.entry(original.source);
+        let starts = starts.or_insert_with(|| LineStarts::of(text)).as_ref()?;
+        starts.line(text, original.line, original.column)
     }
 }
 

@@ -251,7 +251,7 @@ mod tests {
     fn the_map_says_what_it_was_called() {
         // f is at column 4; what is mapped at column 6 has a name of its own.
         let json = br#"{"sources":["a"],"names":["first","second"],"mappings":"IAAAA,EAAAC"}"#;
-        let map = SourceMap::decode(json).expect("a map");
+        let map = SourceMap::decode(json, false).expect("a map");
         let text = FunctionText {
             before: "let f=".encode_utf16().collect(),
             after: "x=>x".encode_utf16().collect(),

@@ -44,13 +44,23 @@ impl Files {
     /// The function `a` at 1:11, called at 1:15, of a script with this text that names
     /// its map so.
     fn frame(&mut self, script: &str, text: &str, url: &str) -> Frame {
+        self.frame_and_line(script, text, url).0
+    }
+
+    /// The same, and what is known of its original.
+    fn frame_and_line(
+        &mut self,
+        script: &str,
+        text: &str,
+        url: &str,
+    ) -> (Frame, Option<OriginalLine>) {
         let name = self.path(script);
         let map = SourceMapUrl {
             url: url.to_owned(),
             is_wrapped: false,
             digest: digest(text.encode_utf16()),
         };
-        let script = self.scripts.get(&name, Some(map));
+        let script = self.scripts.get(&name, Some(map), None);
         let mut frame = Frame {
             file: script.file.clone(),
             position: Position::new(1, 15),
@@ -62,8 +72,9 @@ impl Files {
             after: TEXT[10..].encode_utf16().collect(),
         };
         let text = Some(Arc::new(text));
-        self.maps.map(&mut frame, &GeneratedCode { script, text });
-        frame
+        let code = GeneratedCode { script, text };
+        let original = self.maps.map(&mut frame, &code);
+        (frame, original)
     }
 }
 
@@ -86,7 +97,7 @@ fn told(frame: &Frame) -> (String, String, [Option<(u32, u32)>; 2]) {
     )
 }
 
-fn original(file: String) -> (String, String, [Option<(u32, u32)>; 2]) {
+fn at_original(file: String) -> (String, String, [Option<(u32, u32)>; 2]) {
     ("first".to_owned(), file, [Some((6, 3)), Some((5, 10))])
 }
 
@@ -100,7 +111,7 @@ fn a_map_beside_the_script() {
     files.write("dist/a.js", TEXT);
     files.write("dist/a.js.map", map("../src/a.ts").to_string());
     let frame = files.frame("dist/a.js", TEXT, "a.js.map");
-    assert_eq!(told(&frame), original(files.path("src/a.ts")));
+    assert_eq!(told(&frame), at_original(files.path("src/a.ts")));
     assert_eq!(files.maps.take_notes(), [""; 0]);
 }
 
@@ -109,11 +120,11 @@ fn a_map_in_the_script() {
     let mut files = Files::new();
     let url = format!("data:application/json,{}", map("a.ts"));
     let frame = files.frame("dist/a.js", TEXT, &url);
-    assert_eq!(told(&frame), original(files.path("dist/a.ts")));
+    assert_eq!(told(&frame), at_original(files.path("dist/a.ts")));
     // Its file may be any other: a loader has made the script.
     files.write("dist/b.js", "something else");
     let frame = files.frame("dist/b.js", TEXT, &url);
-    assert_eq!(told(&frame), original(files.path("dist/a.ts")));
+    assert_eq!(told(&frame), at_original(files.path("dist/a.ts")));
 }
 
 #[test]
@@ -139,7 +150,7 @@ fn a_script_that_has_changed_since_is_left_as_it_is() {
     );
     for (name, text) in [("b.js", TEXT.to_owned()), ("c.js", format!("\n{TEXT}"))] {
         let frame = files.frame(name, &text, "a.js.map");
-        assert_eq!(told(&frame), original(files.path("a.ts")), "{name}");
+        assert_eq!(told(&frame), at_original(files.path("a.ts")), "{name}");
     }
 }
 
@@ -259,7 +270,7 @@ fn nothing_of_a_file_that_a_map_names_as_its_source_is_told() {
             true => source.to_owned(),
             false => files.path(source),
         };
-        assert_eq!(told(&frame), original(expected));
+        assert_eq!(told(&frame), at_original(expected));
     }
     let notes = files.maps.take_notes();
     let secret = files.path("secret.js");
@@ -283,7 +294,7 @@ fn all_of_a_bundle_begins_where_its_files_do() {
         is_wrapped: false,
         digest: 0,
     };
-    let script = files.scripts.get("/x/bundle.js", Some(map));
+    let script = files.scripts.get("/x/bundle.js", Some(map), None);
     let code = GeneratedCode { script, text: None };
     let mut at = |line, column| {
         let mut frame = Frame {
@@ -331,5 +342,76 @@ fn a_map_is_loaded_once_for_all_who_run_the_script() {
     files.scripts = Scripts::new(Some(Arc::new(root)), true);
     fs::remove_file(files.path("a.js.map")).expect("removed");
     let frame = files.frame("a.js", TEXT, "a.js.map");
-    assert_eq!(told(&frame), original(files.path("a.ts")));
+    assert_eq!(told(&frame), at_original(files.path("a.ts")));
+}
+
+/// A map of a source with this text, whose sixth line is the one that executes.
+fn map_with(content: &str) -> Value {
+    let mut map = map("../src/a.ts");
+    map["sourcesContent"] = json!([content]);
+    map
+}
+
+const CONTENT: &str = "1\n2\n3\n4\nfunction first() {\n  return 6;\n}\n";
+
+#[test]
+fn what_stands_on_the_line_is_told_where_it_is_wanted() {
+    for (with_sources, expected) in [(false, None), (true, Some("return 6;"))] {
+        let mut files = Files::new();
+        files.maps = SourceMaps::new(with_sources);
+        files.write("dist/a.js", TEXT);
+        files.write("dist/a.js.map", map_with(CONTENT).to_string());
+        // What is there now need not be what it was made of.
+        files.write("src/a.ts", CONTENT.replace('6', "7"));
+        let (frame, original) = files.frame_and_line("dist/a.js", TEXT, "a.js.map");
+        assert_eq!(told(&frame), at_original(files.path("src/a.ts")));
+        let line = original.expect("an original").line;
+        assert_eq!(line.as_deref(), expected);
+        // Without a map there is nothing to tell, and the frame is where V8 has it.
+        let (frame, original) = files.frame_and_line("dist/b.js", TEXT, "b.js.map");
+        assert_eq!(told(&frame), generated(files.path("dist/b.js")));
+        assert_eq!(original, None);
+    }
+}
+
+#[test]
+fn a_text_that_cannot_be_that_of_the_source_is_not_told() {
+    let others = [
+        "1\n2\n3\n4\n5".to_owned(),
+        "1\n2\n3\n4\n5\n6".to_owned(),
+        "1\r2\r3\n4\n5\n  return 6;\n7".to_owned(),
+        "1\n2\n3\n4\n5\n \t \n7".to_owned(),
+    ];
+    for content in others {
+        let mut files = Files::new();
+        files.maps = SourceMaps::new(true);
+        let url = format!("data:application/json,{}", map_with(&content));
+        let url = url.replace('\n', "%0A");
+        let (frame, original) = files.frame_and_line("dist/a.js", TEXT, &url);
+        assert_eq!(told(&frame), at_original(files.path("src/a.ts")));
+        assert_eq!(original, Some(OriginalLine { line: None }), "{content:?}");
+    }
+}
+
+#[test]
+fn along_a_chain_the_last_map_tells() {
+    let mut files = Files::new();
+    files.maps = SourceMaps::new(true);
+    let chained = json!({
+        "version": 3, "sources": ["../src/a.ts"], "names": [],
+        // Its line 6 is line 3 there.
+        "mappings": ";;;;;AAEA", "sourcesContent": ["one\ntwo\nthree();\n"],
+    });
+    let middle = format!("{CONTENT}//# sourceMappingURL=a.js.map\n");
+    files.write("lib/a.js", &middle);
+    files.write("lib/a.js.map", chained.to_string());
+    let mut outer = map_with(&middle);
+    outer["sources"] = json!(["../lib/a.js"]);
+    let url = format!(
+        "data:application/json,{}",
+        outer.to_string().replace('#', "%23")
+    );
+    let (frame, original) = files.frame_and_line("dist/a.js", TEXT, &url);
+    assert_eq!(frame.file.as_deref(), Some(&*files.path("src/a.ts")));
+    assert_eq!(original.and_then(|it| it.line).as_deref(), Some("three();"));
 }

@@ -43,7 +43,8 @@ impl StackNames {
             return self.place_on_heap(target, pc);
         }
         // Of a library, or a copy of the builtins that a new worker brought.
-        target.builtins.look_for(pc);
+        let state = native.state();
+        target.builtins.follow(&target.memory, state, false);
         builtin_place(target, pc).unwrap_or(Place::Native)
     }
 

@@ -11,7 +11,13 @@ use super::{NativeCode, Place, StackNames, unnamed_code};
 impl StackNames {
     /// The frame of `record`, whose code is not there any more: its slots name
     /// its function, if it is one of JavaScript.
-    pub(super) fn of_lost_code(&mut self, target: &Target, record: &FrameRecord) -> NamedFrame {
+    pub(super) fn of_lost_code(
+        &mut self,
+        target: &Target,
+        native: &mut dyn NativeCode,
+        record: &FrameRecord,
+    ) -> NamedFrame {
+        native.doubt();
         // Frames that hold a context and a function are of JavaScript, also where
         // that function cannot be read any more.
         if Tagged(record.context).is_heap_object()

@@ -36,7 +36,7 @@ pub struct ModuleInfo {
 
 impl ModuleInfo {
     fn read(heap: &Heap<'_>, module: &Module) -> Result<ModuleInfo, Error> {
-        let script = heap.script(module.script)?;
+        let script = heap.script(module.script, false)?;
         let bytes = heap.wasm_module_bytes(module).unwrap_or_else(|error| {
             tracing::debug!(%error, "a module's functions stay nameless");
             Vec::new()

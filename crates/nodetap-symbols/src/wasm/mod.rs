@@ -8,13 +8,15 @@ mod code_cache;
 mod frame_state;
 mod module;
 
+use std::iter;
 use std::rc::Rc;
 
 use nodetap_profile::{Frame, Kind, Position};
 use nodetap_sampler::raw::FrameRecord;
 use nodetap_v8::Heap;
 use nodetap_v8::code::Code;
-use nodetap_v8::source_position::{self, SourcePosition};
+use nodetap_v8::source_position;
+use nodetap_v8::wasm::Inlined;
 
 use crate::js::{Now, PcKind};
 pub use code_cache::{CachedCode, CodeCache};
@@ -106,9 +108,11 @@ impl WasmNames {
             PcKind::Own => offset,
         };
         // Only calls have their positions noted without gaps.
-        let is_exact = kind == PcKind::Return;
-        let place = |position: SourcePosition| position.script_offset.filter(|_| is_exact);
+        let mut is_exact = kind == PcKind::Return;
         let mut position = source_position::lookup(&code.positions, before);
+        let is_only = position
+            .and_then(|position| position.inlining_id)
+            .is_some_and(|id| is_only(&code.inlined, id));
         let mut frames = Vec::new();
         let mut is_gone = false;
         for _ in 0..MAX_INLINED {
@@ -118,22 +122,36 @@ impl WasmNames {
             else {
                 break;
             };
+            let place = position.and_then(|position| position.script_offset);
             if !is_gone {
-                frames.push(frame(
-                    code,
-                    inlined.function,
-                    position.and_then(place),
-                    true,
-                ));
+                let place = place.filter(|_| is_exact);
+                frames.push(frame(code, inlined.function, place, true));
             }
             is_gone = inlined.was_tail_call;
             position = Some(inlined.caller);
+            is_exact |= is_only;
         }
+        let place = position.and_then(|position| position.script_offset);
+        let place = place.filter(|_| is_exact);
         if !is_gone {
-            frames.push(frame(code, function, position.and_then(place), false));
+            frames.push(frame(code, function, place, false));
         }
         frames
     }
+}
+
+/// Whether no other function that is inlined stands for the same functions as the one at
+/// `id`: then they tell where each of them called the next.
+fn is_only(inlined: &[Inlined], id: u32) -> bool {
+    let functions = |id: u32| -> Vec<u32> {
+        let caller = |at: &Inlined| inlined.get(at.caller.inlining_id? as usize);
+        iter::successors(inlined.get(id as usize), |at| caller(at))
+            .take(MAX_INLINED)
+            .map(|at| at.function)
+            .collect()
+    };
+    let wanted = functions(id);
+    (0..inlined.len() as u32).all(|other| other == id || functions(other) != wanted)
 }
 
 /// Whether functions are code in the heap, as JavaScript's are: before Node.js 10.
@@ -164,5 +182,37 @@ fn frame(code: &CachedCode, index: u32, place: Option<u32>, inlined: bool) -> Fr
         function_position: at(0),
         inlined,
         ..Frame::new(Kind::Wasm, module.functions.name(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nodetap_v8::source_position::SourcePosition;
+    use nodetap_v8::wasm::Inlined;
+
+    use super::is_only;
+
+    #[test]
+    fn what_is_inlined_once_was_called_at_one_place() {
+        let inlined = |function, place, inlining_id| Inlined {
+            function,
+            caller: SourcePosition {
+                script_offset: Some(place),
+                inlining_id,
+            },
+            was_tail_call: false,
+        };
+        // 7 calls 8 at one place; 9 is called by 7 and, twice, by 8.
+        let all = [
+            inlined(7, 10, None),
+            inlined(8, 20, Some(0)),
+            inlined(9, 30, Some(0)),
+            inlined(9, 40, Some(1)),
+            inlined(9, 50, Some(1)),
+            // Endless.
+            inlined(9, 60, Some(5)),
+        ];
+        let only: Vec<bool> = (0..6).map(|id| is_only(&all, id)).collect();
+        assert_eq!(only, [true, true, true, false, false, true]);
     }
 }

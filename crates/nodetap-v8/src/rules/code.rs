@@ -33,6 +33,7 @@ pub(super) fn bytecode(ask: &Ask<'_>) -> Result<BytecodeLayout, UnknownLayout> {
         ),
         // `BYTECODE_LIST` in src/interpreter/bytecodes.h: since 7.0.
         debug_prefixes: ask.version >= Version::new(7, 0),
+        sizes_by_bytecode: false,
         loops: None,
     })
 }

@@ -153,6 +153,7 @@ fn bytecode(version: Version) -> BytecodeLayout {
         data: 58,
         // `BYTECODE_LIST` in src/interpreter/bytecodes.h
         debug_prefixes: false,
+        sizes_by_bytecode: false,
         loops: (version == Version::new(6, 6)).then_some(LoopBytecodes {
             jump_loop: 122,
             stack_check: 149,

@@ -44,6 +44,7 @@ pub(super) fn layout(ask: &Ask<'_>) -> Result<Layout, UnknownLayout> {
             // each), two counters of a byte (`BytecodeArray` in src/objects.h).
             data: 54,
             debug_prefixes: false,
+            sizes_by_bytecode: true,
             loops: None,
         },
         code: code(ask)?,

@@ -202,10 +202,7 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
     if version < Version::new(5, 8) {
         return None;
     }
-    // Of 7.0 it is not known where a module's bytes are.
-    let code = CODE
-        .iter()
-        .rfind(|(since, _)| version >= *since && version != Version::new(7, 0));
+    let code = CODE.iter().rfind(|(since, _)| version >= *since);
     let mut code = code.map(|(_, code)| *code);
     // An int, a bool, a `SourcePosition`, nothing between
     // (`WasmCode::GetInliningPosition` in src/wasm/wasm-code-manager.cc).
@@ -245,7 +242,7 @@ pub(super) fn wasm(ask: &Ask<'_>) -> Option<WasmLayout> {
         module_object: metadata.instance_type("WasmModuleObject"),
         module: if version >= Version::new(7, 6) {
             MODULE
-        } else if version >= Version::new(7, 4) {
+        } else if version >= Version::new(7, 0) {
             MODULE_WITH_VECTOR
         } else if code.is_some() {
             EARLY_MODULE

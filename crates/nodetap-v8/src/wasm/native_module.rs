@@ -242,15 +242,15 @@ impl Heap<'_> {
     /// # Errors
     /// Where they are not found, as long as they are still loaded.
     pub fn wasm_wire_bytes(&self, native: &NativeModule) -> Result<Vec<u8>, Error> {
-        for word in self.native_words(native.address)? {
-            if !is_pointer(word) {
-                continue;
-            }
-            // `OwnedVector`: a pointer and a length.
-            let Ok(vector) = self.memory.words(word, 2) else {
-                continue;
-            };
-            let (start, length) = (vector[0], vector[1]);
+        let words = self.native_words(native.address)?;
+        // `OwnedVector`: a pointer and a length. In 7.0 it is a part of the module itself.
+        let own = words.windows(2).map(|pair| (pair[0], pair[1]));
+        let pointers = words.iter().copied().filter(|&word| is_pointer(word));
+        let shared = pointers.filter_map(|pointer| {
+            let vector = self.memory.words(pointer, 2).ok()?;
+            Some((vector[0], vector[1]))
+        });
+        for (start, length) in shared.chain(own) {
             if start < 0x1000 || !(8..=MAX_WIRE_BYTES).contains(&length) {
                 continue;
             }

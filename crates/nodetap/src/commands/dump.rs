@@ -9,12 +9,12 @@ use clap::Args;
 use nodetap_profile::{Dump, Metadata, Profile, ThreadDump};
 use nodetap_sampler::core::{self, Core};
 use nodetap_sampler::ptrace::{self, Snapshot};
-use nodetap_sampler::target::{Target, is_node_library};
+use nodetap_sampler::target::{Target, TargetError, is_node_library};
 use nodetap_symbols::{Options, Symbolizer};
 use tracing::debug;
 
 use crate::arguments;
-use crate::failure::{Failure, Result, reason};
+use crate::failure::{Failure, Result};
 use crate::job_control::HeldStops;
 use crate::permissions;
 use crate::terminal;
@@ -134,11 +134,7 @@ fn dump_core(path: &Path, executable: Option<&Path>, options: Options) -> Result
 fn symbolizer(target: &Target, options: Options) -> Result<Symbolizer> {
     let mut symbolizer = Symbolizer::new(options);
     symbolizer.attach(target).map_err(|error| {
-        Failure::new(format_args!(
-            "cannot read the mappings of process {}: {}",
-            target.pid,
-            reason(&error)
-        ))
+        permissions::failure_of_target(&TargetError::io(target.pid, &target.command, error))
     })?;
     Ok(symbolizer)
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use nodetap_profile::{By, Format};
 
-use crate::arguments::{self, DEFAULT_MAX_DEPTH};
+use crate::arguments;
 use crate::choose;
 use crate::failure::Result;
-use crate::recording::{self, SamplerChoice, Settings};
+use crate::recording::{self, Settings};
+use crate::taking::Taking;
 
 /// Sample processes, with all options.
 ///
@@ -45,11 +46,6 @@ pub struct Arguments {
     #[arg(value_parser = arguments::duration, allow_negative_numbers = true)]
     duration: Option<Duration>,
 
-    /// Samples a second of CPU time [default: 999; with the ptrace sampler 99]
-    #[arg(short, long, value_name = "HZ", hide_default_value = true)]
-    #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
-    rate: Option<u32>,
-
     #[arg(short, long, value_parser = arguments::formats(), hide_possible_values = true)]
     #[arg(help = arguments::FORMAT_HELP)]
     format: Option<Format>,
@@ -69,30 +65,16 @@ pub struct Arguments {
     #[arg(value_parser = arguments::by)]
     by: By,
 
-    /// Show C++ frames too: Node's, V8's, libraries', addons'
-    #[arg(long)]
-    native: bool,
-
-    /// Show the kernel's frames too
-    #[arg(long)]
-    kernel: bool,
-
     /// Where threads wait, too: blocked, idle, or without a CPU
     #[arg(long)]
     wall: bool,
 
-    /// Show TypeScript and bundles as the JavaScript that runs, not by their source maps
+    /// Do not keep the text of the lines that were executing
     #[arg(long)]
-    no_source_maps: bool,
+    no_source_text: bool,
 
-    /// What takes the stacks
-    #[arg(long, value_enum, default_value_t)]
-    sampler: SamplerChoice,
-
-    /// The most frames of a stack that are kept, the innermost
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DEPTH)]
-    #[arg(value_parser = arguments::max_depth, allow_negative_numbers = true)]
-    max_depth: u32,
+    #[command(flatten)]
+    taking: Taking,
 }
 
 const EXAMPLES: &str = "\
@@ -132,20 +114,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         true => choose::or_ask(&arguments.pids, "record")?,
         false => Vec::new(),
     };
+    let sources = !arguments.no_source_text && format.shows_sources(arguments.by);
     recording::record(&Settings {
         pids,
         command: (!arguments.command.is_empty()).then(|| arguments.command.clone()),
         subprocesses: arguments.subprocesses,
         duration: arguments.duration,
-        rate_hz: arguments.rate,
-        sampler: arguments.sampler,
-        max_depth: arguments.max_depth,
-        native: arguments.native,
-        kernel: arguments.kernel,
-        wall: arguments.wall,
+        sampling: arguments.taking.sampling(arguments.wall),
+        shown: arguments.taking.shown(sources),
         format,
         by: arguments.by,
-        source_maps: !arguments.no_source_maps,
         output: arguments.output.clone(),
         open: arguments.open,
         announcement: None,

@@ -42,6 +42,10 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["format", "output", "open"])]
     list: bool,
 
+    /// Leave out the text of the lines that were executing
+    #[arg(long)]
+    no_source_text: bool,
+
     #[command(flatten)]
     selection: Selection,
 }
@@ -58,6 +62,8 @@ Examples:
     nodetap report out.nodetap --focus 'parse' --ignore '/test/'
   A page of all that it has, in the browser
     nodetap report out.nodetap --open
+  The same recording for somebody who is not to see any source
+    nodetap report out.nodetap --no-source-text -o theirs.nodetap
   Which threads are there?
     nodetap report out.nodetap --list";
 
@@ -69,7 +75,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let Selection { by, .. } = arguments.selection;
     arguments::check_rows(format, by)?;
-    let filter = arguments.selection.filter()?;
+    let mut filter = arguments.selection.filter()?;
+    filter.without_sources = arguments.no_source_text;
     let place = match arguments.open {
         true => Some(Place::choose(arguments.output.as_deref(), format)?),
         false => None,
@@ -90,7 +97,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(left_out) = formats::left_out(&profile, format) {
         terminal::note(left_out);
     }
-    output.write(|to| formats::write_by(&profile, format, by, to))?;
+    let width = output.width();
+    output.write(|to| formats::write_by(&profile, format, by, width, to))?;
     match filter.is_any() {
         true => {
             let left = profile.sample_count();

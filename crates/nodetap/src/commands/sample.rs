@@ -7,7 +7,8 @@ use nodetap_profile::{By, Format};
 
 use crate::arguments;
 use crate::failure::Result;
-use crate::recording::{self, SamplerChoice, Settings};
+use crate::recording::{self, Settings};
+use crate::taking::Taking;
 
 /// Sample a process for some seconds and print the result.
 ///
@@ -47,18 +48,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         format,
         seconds,
     } = arguments;
+    let taking = Taking::default();
     recording::record(&Settings {
         pids: vec![*pid],
         command: None,
         subprocesses: false,
         duration: Some(*seconds),
-        rate_hz: None,
-        sampler: SamplerChoice::Auto,
-        max_depth: arguments::DEFAULT_MAX_DEPTH,
-        native: false,
-        kernel: false,
-        wall: false,
-        source_maps: true,
+        sampling: taking.sampling(false),
+        shown: taking.shown(false),
         format: *format,
         by: By::Function,
         output: None,

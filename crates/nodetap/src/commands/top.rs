@@ -4,11 +4,10 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 
-use crate::arguments::{self, DEFAULT_MAX_DEPTH};
+use crate::arguments;
 use crate::choose;
 use crate::failure::{Failure, Result};
-use crate::recording::SamplerChoice;
-use crate::recording::sampling::Sampling;
+use crate::taking::Taking;
 use crate::top::{self, Settings};
 
 /// Look at what processes do while they do it.
@@ -25,27 +24,8 @@ pub struct Arguments {
     #[arg(value_parser = arguments::pid, allow_negative_numbers = true)]
     pids: Vec<u32>,
 
-    /// Samples a second of CPU time [default: 999; with the ptrace sampler 99]
-    #[arg(short, long, value_name = "HZ", hide_default_value = true)]
-    #[arg(value_parser = arguments::rate, allow_negative_numbers = true)]
-    rate: Option<u32>,
-
-    /// Show C++ frames too: Node's, V8's, libraries', addons'
-    #[arg(long)]
-    native: bool,
-
-    /// Show the kernel's frames too
-    #[arg(long)]
-    kernel: bool,
-
-    /// What takes the stacks
-    #[arg(long, value_enum, default_value_t)]
-    sampler: SamplerChoice,
-
-    /// The most frames of a stack that are kept, the innermost
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_DEPTH)]
-    #[arg(value_parser = arguments::max_depth, allow_negative_numbers = true)]
-    max_depth: u32,
+    #[command(flatten)]
+    taking: Taking,
 }
 
 const EXAMPLES: &str = "\
@@ -68,13 +48,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     top::run(&Settings {
         pids: choose::or_ask(&arguments.pids, "look at")?,
-        sampling: Sampling {
-            sampler: arguments.sampler,
-            rate_hz: arguments.rate,
-            max_depth: arguments.max_depth,
-            kernel: arguments.kernel,
-            wall: false,
-        },
-        native: arguments.native,
+        sampling: arguments.taking.sampling(false),
+        shown: arguments.taking.shown(false),
     })
 }

@@ -16,6 +16,7 @@ use nodetap_profile::{By, Format, Metadata, formats};
 use nodetap_sampler::priority::Preferred;
 use nodetap_sampler::ptrace::Stops;
 use nodetap_sampler::sampler::{self, Sampler};
+use nodetap_symbols::Options;
 use rustix::process::{Pid, Signal, kill_process};
 use tracing::debug;
 
@@ -33,7 +34,7 @@ use family::Family;
 pub use sampling::SamplerChoice;
 use sampling::Sampling;
 use stream::Stream;
-use targets::Targets;
+use targets::{Taken, Targets};
 
 const NEEDS_EBPF: &str = "off-CPU time needs the eBPF sampler";
 
@@ -48,20 +49,10 @@ pub struct Settings {
     pub subprocesses: bool,
     /// How long; without it until a signal comes or the last process has ended.
     pub duration: Option<Duration>,
-    /// Samples a second of CPU time; what suits the sampler where there is none.
-    pub rate_hz: Option<u32>,
-    /// What takes the stacks.
-    pub sampler: SamplerChoice,
-    /// The most frames of a stack.
-    pub max_depth: u32,
-    /// Whether C++ frames are wanted.
-    pub native: bool,
-    /// Whether the kernel's frames are wanted.
-    pub kernel: bool,
-    /// Whether waits are wanted too.
-    pub wall: bool,
-    /// Whether JavaScript is shown where its original source is.
-    pub source_maps: bool,
+    /// How samples are taken.
+    pub sampling: Sampling,
+    /// What of them is shown.
+    pub shown: Options,
     /// What the result is written as.
     pub format: Format,
     /// What a row of it is.
@@ -74,35 +65,16 @@ pub struct Settings {
     pub announcement: Option<String>,
 }
 
-impl Settings {
-    fn sampling(&self) -> Sampling {
-        Sampling {
-            sampler: self.sampler,
-            rate_hz: self.rate_hz,
-            max_depth: self.max_depth,
-            kernel: self.kernel,
-            wall: self.wall,
-        }
-    }
-}
-
 /// Records, and writes the result.
 pub fn record(settings: &Settings) -> Result<()> {
-    if settings.wall && settings.sampler == SamplerChoice::Ptrace {
+    let Sampling { wall, kernel, .. } = settings.sampling;
+    if wall && settings.sampling.sampler == SamplerChoice::Ptrace {
         return Err(Failure::usage(NEEDS_EBPF).hint("leave out --sampler ptrace"));
     }
     let place = Place::if_asked(settings.open, settings.output.as_deref(), settings.format)?;
     let begun = Instant::now();
-    let mut targets = Targets::new(nodetap_symbols::Options {
-        native: settings.native,
-        kernel: settings.kernel,
-        source_maps: settings.source_maps,
-    });
-    for &pid in &settings.pids {
-        targets.attach(pid)?;
-        // The first samples are not to wait for it.
-        targets.warm_up();
-    }
+    let prepared = settings.sampling.prepare(&settings.pids);
+    let mut targets = Targets::attached(&settings.pids, settings.shown)?;
     debug!(after = ?begun.elapsed(), "attached");
 
     let path = match &place {
@@ -112,20 +84,20 @@ pub fn record(settings: &Settings) -> Result<()> {
     let output = Output::open_for(path, settings.format)?;
     targets.keep_for(settings.format, output.directory());
     let starts_command = settings.command.is_some();
-    let mut interrupts = Interrupts::listen(starts_command).map_err(|error| {
-        Failure::new(format_args!(
-            "cannot listen for signals: {}",
-            reason(&error)
-        ))
-    })?;
+    let mut interrupts = Interrupts::listen(starts_command)?;
 
     let task = match settings.command {
         Some(_) => Task::Start,
         None => Task::Attach,
     };
-    let (mut sampler, better) = sampling::start(&settings.sampling(), &mut targets, task)?;
+    // From the first sample on the target may be standing still.
+    let stops = HeldStops::hold()?;
+    let (mut sampler, better) = sampling::start(&settings.sampling, prepared, &mut targets, task)?;
+    let stops = matches!(sampler, Sampler::Ptrace(_)).then_some(stops);
     debug!(after = ?begun.elapsed(), "sampling");
-    tell_what_is_missing(settings.kernel, &sampler, &targets);
+    // Samples are taken meanwhile.
+    targets.warm_up();
+    tell_what_is_missing(kernel, &sampler, &targets);
     let mut family = match &settings.command {
         Some(command) => Family::start(command, settings.subprocesses)?,
         None => Family::of_processes(&settings.pids, settings.subprocesses),
@@ -137,10 +109,6 @@ pub fn record(settings: &Settings) -> Result<()> {
     if let Some(line) = &settings.announcement {
         terminal::line(line);
     }
-    let stops = match sampler {
-        Sampler::Ptrace(_) => Some(HeldStops::hold()?),
-        Sampler::Ebpf(_) => None,
-    };
     let mut progress = Progress::start(settings.duration);
     let preferred = Preferred::start();
     let ran = Run {
@@ -159,15 +127,12 @@ pub fn record(settings: &Settings) -> Result<()> {
     // its first signal.
     family.release();
     ran?;
-    let duration = targets.elapsed();
-    let batch = targets.batch();
-    let totals = sampler
-        .stop(&mut |sample| batch.push(sample.to_owned()))
-        .map_err(failure_of_sampler)?;
-    drop(stops);
     let seen_any = !targets.is_empty();
-    let (mut profile, summary, notes) = targets.finish(duration, totals.lost);
-    notes.iter().for_each(terminal::note);
+    let Taken {
+        mut profile,
+        summary,
+        stops,
+    } = targets.stop(sampler, stops)?;
     if !seen_any && let Some(failure) = family.why_nothing() {
         if let Some(stream) = stream {
             stream.undo();
@@ -189,16 +154,18 @@ pub fn record(settings: &Settings) -> Result<()> {
     }
     match stream {
         Some(stream) => stream.finish(&mut profile)?,
-        None => output.write(|to| formats::write_by(&profile, settings.format, settings.by, to))?,
+        None => {
+            let width = output.width();
+            let Settings { format, by, .. } = *settings;
+            output.write(|to| formats::write_by(&profile, format, by, width, to))?;
+        }
     }
     let samples = profile.sample_count();
-    terminal::line(closing_line(&profile.metadata, samples, totals.stops));
-    if settings.wall
-        && let Some(line) = wall::summary(&profile)
-    {
+    terminal::line(closing_line(&profile.metadata, samples, stops));
+    if wall && let Some(line) = wall::summary(&profile) {
         terminal::line(line);
     }
-    for line in summary.lines(settings.wall) {
+    for line in summary.lines(wall) {
         terminal::line(line);
     }
     if let Some(better) = better {
@@ -242,11 +209,8 @@ struct Run<'a> {
 impl Run<'_> {
     /// Takes samples until there is a reason to stop.
     fn run(mut self, sampler: &mut Sampler, progress: &mut Progress) -> Result<()> {
-        let Settings {
-            duration,
-            max_depth,
-            ..
-        } = *self.settings;
+        let duration = self.settings.duration;
+        let max_depth = self.settings.sampling.max_depth;
         // What they run next is recorded too.
         let follows = self.settings.subprocesses || self.settings.command.is_some();
         self.family.look(self.targets, sampler, max_depth)?;

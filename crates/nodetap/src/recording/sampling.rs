@@ -40,28 +40,50 @@ pub struct Sampling {
     pub wall: bool,
 }
 
+impl Sampling {
+    fn options(&self, default_rate: u32) -> Options {
+        Options {
+            rate_hz: self.rate_hz.unwrap_or(default_rate),
+            kernel: self.kernel,
+            max_depth: self.max_depth,
+            wall: self.wall,
+        }
+    }
+
+    /// Begins with what can be done for the processes with these numbers before anything
+    /// else is known of them.
+    pub fn prepare(&self, pids: &[u32]) -> Prepared {
+        let ebpf = match self.sampler {
+            SamplerChoice::Ptrace => None,
+            _ => Some(Sampler::load_ebpf(&self.options(DEFAULT_RATE), pids)),
+        };
+        Prepared { ebpf }
+    }
+}
+
+/// A sampler that is on its way.
+#[derive(Debug)]
+pub struct Prepared {
+    ebpf: Option<ebpf::Loading>,
+}
+
 /// Starts the sampler that is wanted. Where it is the second best, a hint tells
 /// what it would take to get the best.
 pub fn start(
     sampling: &Sampling,
+    prepared: Prepared,
     targets: &mut Targets,
     task: Task,
 ) -> Result<(Sampler, Option<String>)> {
-    let options = |default_rate| Options {
-        rate_hz: sampling.rate_hz.unwrap_or(default_rate),
-        kernel: sampling.kernel,
-        max_depth: sampling.max_depth,
-        wall: sampling.wall,
-    };
-    let (of_ebpf, of_ptrace) = (options(DEFAULT_RATE), options(DEFAULT_RATE_OF_PTRACE));
+    let of_ebpf = sampling.options(DEFAULT_RATE);
+    let of_ptrace = sampling.options(DEFAULT_RATE_OF_PTRACE);
     let ptrace = || {
         let sampler = Sampler::ptrace(&of_ptrace, targets.iter());
         sampler.map_err(|error| failure_of_sampler(error.into()))
     };
-    let ebpf = match sampling.sampler {
-        SamplerChoice::Ptrace => None,
-        _ => Some(Sampler::ebpf(&of_ebpf, targets.iter())),
-    };
+    let ebpf = prepared
+        .ebpf
+        .map(|loading| Sampler::ebpf(loading, targets.iter()));
     let (sampler, better) = match ebpf {
         None => (ptrace()?, None),
         Some(Ok(sampler)) => (sampler, None),

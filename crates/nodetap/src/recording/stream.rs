@@ -51,7 +51,9 @@ impl Stream {
     fn write(&mut self, targets: &mut Targets) -> Result<()> {
         self.written = Instant::now();
         let elapsed = targets.elapsed();
-        let written = self.writer.write_new(targets.profile(), elapsed);
+        let mut waiting = targets.waiting();
+        let profile = targets.profile();
+        let written = self.writer.write_new(profile, Some(&mut waiting), elapsed);
         written.map_err(|error| self.failure(&error))?;
         self.has_any = true;
         Ok(())

@@ -6,19 +6,25 @@ use std::time::{Duration, Instant};
 
 use nodetap_profile::{Format, Metadata, Process, Profile};
 use nodetap_sampler::image::Images;
+use nodetap_sampler::ptrace::Stops;
 use nodetap_sampler::raw::RawSample;
+use nodetap_sampler::sampler::Sampler;
 use nodetap_sampler::target::{Target, TargetError};
 use nodetap_symbols::summary::Summary;
 use nodetap_symbols::{Options, Symbolizer};
 use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::failure::{Failure, reason};
+use super::failure_of_sampler;
+use crate::failure::Failure;
 use crate::permissions;
+use crate::terminal;
 use crate::watch::{End, Watch};
 
 /// How long samples may wait in the ring buffer before they are named.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The same at first, where nothing has been read yet.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// The same while the target's collector moves or frees what they name before
 /// it was read.
 const SHORTEST_POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -88,10 +94,22 @@ impl Targets {
             profile: Profile::new(Metadata::new("", 0)),
             started: Duration::ZERO,
             batch: Vec::new(),
-            patience: POLL_INTERVAL,
+            patience: FIRST_POLL_INTERVAL,
             dropped: 0,
             looked_at_all: Instant::now(),
         }
+    }
+
+    /// These processes; their frames will be shown as `options` say.
+    ///
+    /// # Errors
+    /// Where one is not Node.js, may not be looked at, or is gone.
+    pub fn attached(pids: &[u32], options: Options) -> Result<Targets, Cannot> {
+        let mut targets = Targets::new(options);
+        for &pid in pids {
+            targets.attach(pid)?;
+        }
+        Ok(targets)
     }
 
     /// Gets ready to record process `pid`.
@@ -103,13 +121,10 @@ impl Targets {
         // First the watch: of an exec from here on it will tell.
         let watch = Watch::open(pid);
         let target = Target::attach_with(pid, &mut self.images).map_err(Cannot::Attach)?;
-        let watch = watch.map_err(|error| Cannot::Other(not_watched(pid, &error)))?;
-        self.symbolizer.attach(&target).map_err(|error| {
-            Cannot::Other(Failure::new(format_args!(
-                "cannot read the mappings of process {pid}: {}",
-                reason(&error)
-            )))
-        })?;
+        let watch = watch.map_err(|error| not_watched(&target, error))?;
+        self.symbolizer
+            .attach(&target)
+            .map_err(|error| Cannot::Attach(TargetError::io(pid, &target.command, error)))?;
         self.profile.add_process(process_of(&target));
         self.recorded.push(Recorded {
             target,
@@ -123,10 +138,11 @@ impl Targets {
         Ok(&self.recorded[last].target)
     }
 
-    /// Reads all that can be read of the last one before it runs: it may be over soon.
+    /// Reads now what the first samples would wait for to be named: they may not be able
+    /// to, as what they name is moved or gone soon.
     pub fn warm_up(&mut self) {
-        if let Some(last) = self.recorded.last() {
-            self.symbolizer.warm_up(&last.target);
+        for recorded in &self.recorded {
+            self.symbolizer.warm_up(&recorded.target);
         }
     }
 
@@ -207,6 +223,11 @@ impl Targets {
     /// What has been recorded so far.
     pub fn profile(&mut self) -> &mut Profile {
         &mut self.profile
+    }
+
+    /// What was taken and does not get into the profile yet, as far as it is known.
+    pub fn waiting(&self) -> Profile {
+        self.symbolizer.waiting(&self.profile)
     }
 
     /// Where samples are put to be named.
@@ -316,18 +337,40 @@ impl Targets {
         }
     }
 
-    /// What was taken, and a summary of it, after the sampling has stopped, `duration`
-    /// after its start, with so many samples lost; and what somebody should know of it.
-    pub fn finish(mut self, duration: Duration, lost: u64) -> (Profile, Summary, Vec<String>) {
+    /// Stops the sampling, tells what somebody should know of it, and returns what was
+    /// taken. Whatever is held by `until_then` is let go when no samples are taken any more.
+    pub fn stop<T>(mut self, sampler: Sampler, until_then: T) -> Result<Taken, Failure> {
+        let duration = self.elapsed();
+        let batch = &mut self.batch;
+        let totals = sampler
+            .stop(&mut |sample| batch.push(sample.to_owned()))
+            .map_err(failure_of_sampler)?;
+        drop(until_then);
         self.new_ends(true);
         self.name_batch();
         self.symbolizer.finish(&mut self.profile);
         let metadata = &mut self.profile.metadata;
         metadata.duration = duration;
-        metadata.lost += lost + self.dropped;
+        metadata.lost += totals.lost + self.dropped;
         let notes = self.symbolizer.take_notes();
-        (self.profile, self.symbolizer.summary(), notes)
+        notes.iter().for_each(terminal::note);
+        Ok(Taken {
+            summary: self.symbolizer.summary(),
+            profile: self.profile,
+            stops: totals.stops,
+        })
     }
+}
+
+/// What was taken, when no more is.
+#[derive(Debug)]
+pub struct Taken {
+    /// All of it, or what nobody has taken away meanwhile.
+    pub profile: Profile,
+    /// What the threads that run JavaScript have done.
+    pub summary: Summary,
+    /// How threads were stopped for it, if they were.
+    pub stops: Option<Stops>,
 }
 
 fn process_of(target: &Target) -> Process {
@@ -340,21 +383,19 @@ fn process_of(target: &Target) -> Process {
 }
 
 /// A process that can be read but not watched: most likely it is none.
-fn not_watched(pid: u32, error: &io::Error) -> Failure {
+fn not_watched(target: &Target, error: io::Error) -> Cannot {
     if let Some(failure) = permissions::pids::failure_of_foreign_proc() {
-        return failure;
+        return Cannot::Other(failure);
     }
+    let pid = target.pid;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     match process.map(str::trim).and_then(|id| id.parse::<u32>().ok()) {
-        Some(process) if process != pid => {
+        Some(process) if process != pid => Cannot::Other(
             Failure::new(format_args!("{pid} is a thread of process {process}"))
-                .hint(format_args!("name the process: {process}"))
-        }
-        _ => Failure::new(format_args!(
-            "cannot watch process {pid}: {}",
-            reason(error)
-        )),
+                .hint(format_args!("name the process: {process}")),
+        ),
+        _ => Cannot::Attach(TargetError::io(pid, &target.command, error)),
     }
 }
 

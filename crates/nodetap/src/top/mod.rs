@@ -33,11 +33,11 @@ use rustix::process::{Signal, kill_current_process_group};
 use signal_hook::consts::SIGCONT;
 
 use crate::failure::{Failure, Result, reason};
-use crate::interrupt::Interrupts;
+use crate::interrupt::{self, Interrupts};
 use crate::job_control::HeldStops;
 use crate::permissions::remedy::Task;
 use crate::recording::sampling::{self, Sampling};
-use crate::recording::targets::Targets;
+use crate::recording::targets::{Taken, Targets};
 use crate::recording::{closing_line, failure_of_sampler};
 use crate::terminal;
 use crate::watch::End;
@@ -63,28 +63,22 @@ pub struct Settings {
     pub pids: Vec<u32>,
     /// How samples are to be taken.
     pub sampling: Sampling,
-    /// Whether C++ frames are wanted.
-    pub native: bool,
+    /// What of them is shown.
+    pub shown: Options,
 }
 
 /// Shows it until the user has seen enough.
 pub fn run(settings: &Settings) -> Result<()> {
-    let mut targets = Targets::new(Options {
-        native: settings.native,
-        kernel: settings.sampling.kernel,
-        source_maps: true,
-    });
-    for &pid in &settings.pids {
-        targets.attach(pid)?;
-        targets.warm_up();
-    }
+    let prepared = settings.sampling.prepare(&settings.pids);
+    let mut targets = Targets::attached(&settings.pids, settings.shown)?;
     targets.keep_counts_only();
     let event_loops = EventLoops::watch(targets.iter());
-    let interrupts = Interrupts::listen(true).map_err(|error| no_signals(&error))?;
+    let interrupts = Interrupts::listen(true)?;
     let continued = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGCONT, continued.clone()).map_err(|error| no_signals(&error))?;
-    let (sampler, better) = sampling::start(&settings.sampling, &mut targets, Task::Attach)?;
-
+    signal_hook::flag::register(SIGCONT, continued.clone())
+        .map_err(|error| interrupt::failure(&error))?;
+    let (sampler, better) =
+        sampling::start(&settings.sampling, prepared, &mut targets, Task::Attach)?;
     let screen = Screen::enter().map_err(|error| {
         let reason = reason(&error);
         Failure::new(format_args!("cannot use this terminal: {reason}"))
@@ -112,11 +106,13 @@ pub fn run(settings: &Settings) -> Result<()> {
         summaries: [Summary::default(); 2],
         ends: Vec::new(),
     };
+    // Samples are taken meanwhile.
+    view.targets.warm_up();
     let preferred = Preferred::start();
     let ran = view.run();
     drop(preferred);
     let View {
-        mut targets,
+        targets,
         sampler,
         screen,
         stops,
@@ -125,25 +121,13 @@ pub fn run(settings: &Settings) -> Result<()> {
     } = view;
     drop(screen);
     ran?;
-    let duration = targets.elapsed();
-    let batch = targets.batch();
-    let totals = sampler
-        .stop(&mut |sample| batch.push(sample.to_owned()))
-        .map_err(failure_of_sampler)?;
-    drop(stops);
-    let (profile, _, notes) = targets.finish(duration, totals.lost);
-    notes.iter().for_each(terminal::note);
+    let Taken { profile, stops, .. } = targets.stop(sampler, stops)?;
     let samples = live.facts.samples.all + profile.sample_count();
-    terminal::line(closing_line(&profile.metadata, samples, totals.stops));
+    terminal::line(closing_line(&profile.metadata, samples, stops));
     if let Some(better) = better {
         terminal::hint(better);
     }
     Ok(())
-}
-
-fn no_signals(error: &io::Error) -> Failure {
-    let reason = reason(error);
-    Failure::new(format_args!("cannot listen for signals: {reason}"))
 }
 
 /// A view while it is shown.

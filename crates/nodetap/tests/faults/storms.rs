@@ -2,6 +2,7 @@
 //! makes threads and processes, runs other programs.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -101,7 +102,10 @@ pub fn ctrl_z(node: &Node, sampler: &str) {
     let place = Place::new(node);
     let mut worker = place.worker();
     let pid = worker.pid();
+    // In a group of its own, whose parent is in another one of this session: the kernel
+    // stops no group that nobody could let go on.
     let mut nodetap = record(&place, sampler, &["-p", &pid.to_string()])
+        .process_group(0)
         .spawn()
         .expect("cannot run nodetap");
     assert!(wait_until_sampling(&mut nodetap), "nodetap ended");

@@ -11,7 +11,7 @@
 //! | head | number of bytes, then [`Head`] as JSON |
 //! | strings | length in bytes of each; then the bytes of all |
 //! | packages | columns: name, version, whether it is a dependency |
-//! | frames | columns: kind, origin, function, file, package (+ 1; 0: none), line and column where the function starts, line and column where it was executing (0: unknown), tier (+ 1) × 2 + whether it is inlined |
+//! | frames | columns: kind, origin, function, file, package (+ 1; 0: none), line and column where the function starts, line and column where it was executing (0: unknown), tier (+ 1) × 2 + whether it is inlined, text of the line where it was executing |
 //! | stacks | columns, without the empty stack, which is 0: how far back its caller's stack is, its frame |
 //! | leaves | the stacks that samples have, those with most first |
 //! | runs | for each thread its number of runs, then columns: start minus the end before, signed; length minus what is due for its count, signed; count; leaf |
@@ -29,7 +29,9 @@ use serde::Serialize;
 use super::runs::{Run, Runs, period_us};
 use crate::formats::strings::Strings;
 use crate::label::{file_name, function_name, process_command};
-use crate::{Frame, Kind, Origin, Package, Position, Profile, StackId, Tier, visible};
+use crate::{
+    Frame, Kind, Origin, Package, Position, Profile, StackId, Tier, source_label, visible,
+};
 
 /// The names that stand for the numbers of kinds and tiers.
 const KINDS: [(Kind, &str); 6] = [
@@ -250,7 +252,7 @@ impl Packages {
 struct PackedFrame([u32; PackedFrame::COLUMNS]);
 
 impl PackedFrame {
-    const COLUMNS: usize = 10;
+    const COLUMNS: usize = 11;
 
     fn new(frame: &Frame, strings: &mut Strings, packages: &mut Packages) -> PackedFrame {
         let package = frame.package.as_ref();
@@ -273,6 +275,7 @@ impl PackedFrame {
             line,
             column,
             tier * 2 + u32::from(frame.inlined),
+            source_label(frame).map_or(0, |text| strings.number(&text)),
         ])
     }
 }

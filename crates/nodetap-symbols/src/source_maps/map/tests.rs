@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 
 fn decode(json: serde_json::Value) -> Result<SourceMap, Broken> {
-    SourceMap::decode(json.to_string().as_bytes())
+    SourceMap::decode(json.to_string().as_bytes(), false)
 }
 
 /// Source, line and column of the place that is asked for, and the name that begins there.
@@ -148,7 +148,7 @@ fn what_is_no_map_is_refused() {
         "\0\u{1}",
     ] {
         assert_eq!(
-            SourceMap::decode(text.as_bytes()).err(),
+            SourceMap::decode(text.as_bytes(), false).err(),
             Some(Broken::Json),
             "{text}"
         );
@@ -159,8 +159,11 @@ fn what_is_no_map_is_refused() {
     }
     let deep = "[".repeat(100_000);
     let deep = format!(r#"{{"mappings":"","x":{deep}"#);
-    assert_eq!(SourceMap::decode(deep.as_bytes()).err(), Some(Broken::Json));
-    let junk = SourceMap::decode(b")]}'\n{\"sources\":[\"a\"],\"mappings\":\"AAAA\"}");
+    assert_eq!(
+        SourceMap::decode(deep.as_bytes(), false).err(),
+        Some(Broken::Json)
+    );
+    let junk = SourceMap::decode(b")]}'\n{\"sources\":[\"a\"],\"mappings\":\"AAAA\"}", false);
     assert_eq!(at(&junk.expect("a map"), 0, 0), Some(("a", 0, 0, None)));
 }
 
@@ -171,7 +174,7 @@ fn there_is_a_limit() {
     let names = "0,".repeat(MAX_ITEMS + 1);
     let names = format!(r#"{{"mappings":"","names":[{names}0]}}"#);
     assert_eq!(
-        SourceMap::decode(names.as_bytes()).err(),
+        SourceMap::decode(names.as_bytes(), false).err(),
         Some(Broken::Json)
     );
 }
@@ -188,13 +191,13 @@ fn damaged_maps_do_no_harm() {
         for bit in 0..8 {
             let mut damaged = text.clone();
             damaged[index] ^= 1 << bit;
-            if let Ok(map) = SourceMap::decode(&damaged) {
+            if let Ok(map) = SourceMap::decode(&damaged, false) {
                 for (line, column) in [(0, 0), (0, 20), (3, 4), (u32::MAX, u32::MAX)] {
                     at(&map, line, column);
                     map.name_at(line, column);
                 }
             }
         }
-        assert!(SourceMap::decode(&text[..index]).is_err());
+        assert!(SourceMap::decode(&text[..index], false).is_err());
     }
 }

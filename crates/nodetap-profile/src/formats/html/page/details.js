@@ -70,11 +70,12 @@ class Details {
   }
 
   lines(lines) {
-    const rows = lines.sort((a, b) => b.self - a.self || b.total - a.total || a.line - b.line).map((it) => ({
-      count: it.self,
-      second: it.total,
-      cells: [make('span', { class: 'line', text: it.column ? `line ${it.line}, column ${it.column}` : `line ${it.line}` })],
-    }));
+    const rows = joinLines(lines).map((it) => {
+      const cells = [make('span', { class: 'line', text: linePlace(it) })];
+      // What stands there, as the recording has it.
+      if (it.source) cells.push(make('code', { class: 'source', title: it.source }, [make('bdi', { text: it.source })]));
+      return { count: it.self, second: it.total, cells };
+    });
     return this.table('Lines', rows, true);
   }
 
@@ -108,4 +109,30 @@ class Details {
     }
     return make('div', { class: 'part' }, parts);
   }
+}
+
+// The places of a function, hottest first. Those of a line are one where it is known what
+// stands there; of long lines that is only a part, and what is elsewhere stays apart.
+function joinLines(places) {
+  const hottestFirst = (a, b) => b.self - a.self || b.total - a.total || a.line - b.line;
+  const rows = new Map();
+  for (const it of places.sort(hottestFirst)) {
+    const key = it.source ? `${it.line} ${it.source}` : `${it.line}:${it.column}`;
+    const row = rows.get(key);
+    if (!row) {
+      rows.set(key, { ...it, columns: it.column ? [it.column] : [] });
+      continue;
+    }
+    row.self += it.self;
+    row.total += it.total;
+    row.columns.push(it.column);
+  }
+  return [...rows.values()].sort(hottestFirst);
+}
+
+// `line 7, column 3`, or `line 7, columns 3, 14, …`.
+function linePlace({ line, columns }) {
+  if (columns.length === 0) return `line ${line}`;
+  if (columns.length === 1) return `line ${line}, column ${columns[0]}`;
+  return `line ${line}, columns ${columns.slice(0, 4).join(', ')}${columns.length > 4 ? ', …' : ''}`;
 }

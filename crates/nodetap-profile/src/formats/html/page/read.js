@@ -97,6 +97,7 @@ function unpack(reader) {
     line: column(),
     column: column(),
     how: column(),
+    source: column(),
   };
   // Stack 0 is the empty one.
   const back = reader.column(head.stacks - 1);

@@ -63,7 +63,8 @@ class Where {
         const position = `${frames.line[frame]}:${frames.column[frame]}`;
         let line = lines.get(position);
         if (!line) {
-          line = { line: frames.line[frame], column: frames.column[frame], self: 0, total: 0 };
+          const source = this.recording.strings[frames.source[frame]];
+          line = { line: frames.line[frame], column: frames.column[frame], self: 0, total: 0, source };
           lines.set(position, line);
         }
         line.self += this.self[stack];
