@@ -83,6 +83,15 @@ function cpu(pid) {
   } catch { return undefined; }
 }
 
+/** CPU seconds of all threads that a process has had, in hundredths; undefined once it is gone. */
+function cpuOfAll(pid) {
+  try {
+    // The name before may hold anything.
+    const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  } catch { return undefined; }
+}
+
 /** A size that /proc/PID/status tells, in MB; undefined once the process is gone. */
 function memory(pid, what = 'VmHWM') {
   try {
@@ -93,12 +102,13 @@ function memory(pid, what = 'VmHWM') {
 
 /** Has a process end by `stop`, and looks at what it uses until it has. */
 async function lastUsage(child, stop) {
-  const usage = { cpu: cpu(child.pid) ?? 0, memory: memory(child.pid) ?? 0 };
+  const used = () => Math.max(cpu(child.pid) ?? 0, cpuOfAll(child.pid) ?? 0);
+  const usage = { cpu: used(), memory: memory(child.pid) ?? 0 };
   let ended = false;
   child.ended.then(() => { ended = true; });
   await stop();
   while (!ended) {
-    usage.cpu = Math.max(usage.cpu, cpu(child.pid) ?? 0);
+    usage.cpu = Math.max(usage.cpu, used());
     usage.memory = Math.max(usage.memory, memory(child.pid) ?? 0);
     await wait(10);
   }
