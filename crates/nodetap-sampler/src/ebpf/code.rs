@@ -5,13 +5,14 @@
 //! of a second for a Node.js binary; until they are there, walks go by frame
 //! pointers. Processes that run the same file share its table.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, HashOfMaps, IterableMap, MapData};
+use aya::Pod;
+use aya::maps::{Array, HashOfMaps, IterableMap, Map, MapData};
 use nodetap_v8::Memory;
 use procfs::FromBufRead;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, MemoryMaps};
@@ -25,6 +26,9 @@ use crate::source::Source;
 use crate::unwind::Table;
 use crate::unwind::file::{self, Backing, Elf};
 use crate::unwind::table::Row;
+
+/// So many threads wait for the kernel at once.
+const MOST_AT_ONCE: usize = 16;
 
 /// Flags of maps: they may be mapped, and replaced by others of another size where
 /// they are inside a map (`include/uapi/linux/bpf.h`).
@@ -90,9 +94,9 @@ pub(super) struct Told {
 
 /// The code of all processes that are sampled.
 pub(super) struct KnownCode {
-    tables: HashOfMaps<MapData, u32, Array<MapData, u64>>,
+    tables: Outer<u32, u64>,
     /// By generation, so that what is told of a process changes all at once.
-    code: HashOfMaps<MapData, u64, Array<MapData, CodeMapping>>,
+    code: Outer<u64, CodeMapping>,
     files: Files,
     processes: FxHashMap<u32, Process>,
     generation: u64,
@@ -107,13 +111,54 @@ pub(super) struct Files {
     reader: Reader,
 }
 
+/// A map of the program's that has arrays in it.
+pub(super) struct Outer<K, V: Pod> {
+    map: HashOfMaps<MapData, K, Array<MapData, V>>,
+    /// The same map.
+    fd: OwnedFd,
+    /// To be put into it.
+    new: Vec<(K, Array<MapData, V>)>,
+}
+
+/// Puts one thing into a map.
+type Insert = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+
+impl<K: Pod + Send, V: Pod + Send> Outer<K, V> {
+    /// `map` is the program's.
+    pub fn new(map: Map) -> Result<Self, Error> {
+        let Map::HashOfMaps(data) = &map else {
+            return Err(Error::Object("a map of maps is of another kind".to_owned()));
+        };
+        let fd = copy(data.fd().as_fd())?;
+        Ok(Outer {
+            map: HashOfMaps::try_from(map)?,
+            fd,
+            new: Vec::new(),
+        })
+    }
+
+    /// What is new, each to be put into it by whoever likes.
+    fn inserts(&mut self) -> Result<Vec<Insert>, Error> {
+        let Outer { fd, new, .. } = self;
+        let inserts = new.drain(..).map(|(key, array)| -> Result<Insert, Error> {
+            let map = MapData::from_fd(copy(fd.as_fd())?)?;
+            let mut map: HashOfMaps<_, K, _> = HashOfMaps::try_from(Map::HashOfMaps(map))?;
+            Ok(Box::new(move || Ok(map.insert(key, &array, 0)?)))
+        });
+        inserts.collect()
+    }
+}
+
+fn copy(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    fd.try_clone_to_owned().map_err(|source| Error::System {
+        call: "dup".to_owned(),
+        source,
+    })
+}
+
 impl KnownCode {
     /// No processes yet. The maps are those of the program's `tables` and `code`.
-    pub fn new(
-        files: Files,
-        tables: HashOfMaps<MapData, u32, Array<MapData, u64>>,
-        code: HashOfMaps<MapData, u64, Array<MapData, CodeMapping>>,
-    ) -> KnownCode {
+    pub fn new(files: Files, tables: Outer<u32, u64>, code: Outer<u64, CodeMapping>) -> KnownCode {
         KnownCode {
             tables,
             code,
@@ -151,7 +196,7 @@ impl KnownCode {
         self.has_all_tables() && !processes.any(|process| process.has_new_code)
     }
 
-    /// Gives the kernel the tables that have been made. Returns whose they are.
+    /// Takes the tables that have been made, to be published. Returns whose they are.
     fn take_tables(&mut self) -> Result<Vec<FileKey>, Error> {
         let mut taken = Vec::new();
         while let Some((key, table)) = self.files.reader.next() {
@@ -163,6 +208,33 @@ impl KnownCode {
             }
         }
         Ok(taken)
+    }
+
+    /// Gives the kernel what has been put together. Each piece takes until no program on any
+    /// CPU may see what was there before; many at once take no longer than one.
+    fn publish(&mut self) -> Result<(), Error> {
+        let mut inserts = self.tables.inserts()?;
+        inserts.extend(self.code.inserts()?);
+        let each = inserts.len().div_ceil(MOST_AT_ONCE).max(1);
+        thread::scope(|scope| {
+            let mut threads = Vec::new();
+            while !inserts.is_empty() {
+                let some = inserts.split_off(inserts.len().saturating_sub(each));
+                let work = move || some.into_iter().try_for_each(|insert| insert());
+                threads.push(thread::Builder::new().spawn_scoped(scope, work));
+            }
+            for thread in threads {
+                let thread = thread.map_err(|source| Error::System {
+                    call: "clone".to_owned(),
+                    source,
+                })?;
+                match thread.join() {
+                    Ok(inserted) => inserted?,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Forgets a process, and what only it has run.
@@ -211,13 +283,15 @@ impl KnownCode {
         }
         changed.sort_unstable();
         changed.dedup();
-        changed
+        let told: Result<Vec<_>, Error> = changed
             .into_iter()
             .map(|pid| Ok((pid, self.tell(pid)?)))
-            .collect()
+            .collect();
+        self.publish()?;
+        told
     }
 
-    /// Tells the kernel what is known of a process's code.
+    /// Puts together what is known of a process's code, to be published.
     fn tell(&mut self, pid: u32) -> Result<Told, Error> {
         let Some(process) = self.processes.get_mut(&pid) else {
             return Ok(Told::default());
@@ -252,7 +326,7 @@ impl KnownCode {
         }
         self.generation += 1;
         process.generation = self.generation;
-        self.code.insert(self.generation, &map, 0)?;
+        self.code.new.push((self.generation, map));
         Ok(Told {
             mappings: size.into(),
             generation: self.generation,
@@ -278,7 +352,7 @@ impl KnownCode {
         mapped.copy_from_slice(bytes);
         self.last_table += 1;
         let number = self.last_table;
-        self.tables.insert(number, &map, 0)?;
+        self.tables.new.push((number, map));
         Ok(State::Loaded { number, rows })
     }
 
@@ -288,7 +362,7 @@ impl KnownCode {
             return Ok(());
         }
         for generation in self.outdated.drain(..) {
-            absent_is_fine(self.code.remove(&generation))?;
+            absent_is_fine(self.code.map.remove(&generation))?;
         }
         let processes = &self.processes;
         let is_run = |key: &FileKey| {
@@ -298,7 +372,7 @@ impl KnownCode {
         let gone: Vec<_> = self.files.known.extract_if(|key, _| !is_run(key)).collect();
         for (_, state) in gone {
             if let State::Loaded { number, .. } = state {
-                absent_is_fine(self.tables.remove(&number))?;
+                absent_is_fine(self.tables.map.remove(&number))?;
             }
         }
         Ok(())

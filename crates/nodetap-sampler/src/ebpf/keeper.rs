@@ -18,8 +18,9 @@ use super::code::{KnownCode, Told};
 use super::error::Error;
 use super::shared::ProcessConfig;
 
-/// How often it is looked for tables that have been made, and for new code.
+/// How often it is looked for new code, and for tables that are just being made.
 const INTERVAL: Duration = Duration::from_millis(20);
+const INTERVAL_OF_TABLES: Duration = Duration::from_millis(3);
 
 /// What the program in the kernel knows of processes.
 pub(super) struct Processes {
@@ -146,7 +147,10 @@ impl Thread {
         loop {
             let order = match self.code.is_settled() {
                 true => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => orders.recv_timeout(INTERVAL),
+                false => orders.recv_timeout(match self.code.has_all_tables() {
+                    true => INTERVAL,
+                    false => INTERVAL_OF_TABLES,
+                }),
             };
             match order {
                 Err(RecvTimeoutError::Disconnected) => return,

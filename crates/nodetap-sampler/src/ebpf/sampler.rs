@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aya::maps::{HashMap, HashOfMaps, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::perf_event::{
     PerfEvent, PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent,
 };
@@ -11,7 +11,7 @@ use aya::util::{KernelVersion, nr_cpus, online_cpus};
 use aya::{Ebpf, EbpfLoader};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::code::{Files, KnownCode};
+use super::code::{Files, KnownCode, Outer};
 use super::error::Error;
 use super::host;
 use super::keeper::Keeper;
@@ -265,8 +265,8 @@ impl EbpfSampler {
                 HashMap::try_from(take_map(&mut ebpf, "processes")?)?,
                 KnownCode::new(
                     files,
-                    HashOfMaps::try_from(take_map(&mut ebpf, "tables")?)?,
-                    HashOfMaps::try_from(take_map(&mut ebpf, "code")?)?,
+                    Outer::new(take_map(&mut ebpf, "tables")?)?,
+                    Outer::new(take_map(&mut ebpf, "code")?)?,
                 ),
             ),
             room,
