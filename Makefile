@@ -68,8 +68,8 @@ bench: build ## what profilers cost a program: nodetap and others, in docs/bench
 	@scripts/fetch-nodes.sh
 	@scripts/fetch-test-programs.sh bench/npm bench-programs
 	@$(SUDO) "$$(command -v node)" bench/bench.js $(BINARY) $(NODETAP_CACHE)/nodes \
-		$(NODETAP_CACHE)/bench-programs/node_modules 'rounds=$(ROUNDS)' 'programs=$(PROGRAMS)' \
-		'nodes=$(NODES)' 'minutes=$(MINUTES)' docs=docs/benchmarks.md
+		$(NODETAP_CACHE)/bench-programs/node_modules 'rounds=$(ROUNDS)' 'turns=$(TURNS)' \
+		'programs=$(PROGRAMS)' 'nodes=$(NODES)' 'minutes=$(MINUTES)' docs=docs/benchmarks.md
 
 bench-scale: build ## how nodetap's cost grows: many processes, deep stacks, high rates, much code, time; DURATION=
 	@scripts/fetch-nodes.sh

@@ -3,6 +3,7 @@
 // NODES is a folder of Node.js versions, MODULES the node_modules of bench/npm. Words:
 //
 //   rounds=7        how often each program runs under each variant
+//   turns=8         how often each variant has its turn to be switched on and off
 //   programs=…      minifier,server,mix
 //   variants=…      some of them, by what their names begin with
 //   nodes=24.21.0   versions
@@ -18,12 +19,16 @@ const { account } = require('./bpf');
 const { atExit, killAllBut, running, within } = require('./processes');
 const { date, load: machineLoad, machine } = require('./machine');
 const { look, measure } = require('./measure');
-const { looks, timings } = require('./report');
+const { looks, switches, timings } = require('./report');
+const { measureSwitched } = require('./switched');
 const { replace } = require('./table');
 const { variants: all } = require('./variants');
 
 const PROGRAMS = ['minifier', 'server', 'mix'];
+/** What runs long enough in one process; a server has its requests from outside. */
+const SWITCHED = 'minifier';
 const WHOLE = 7;
+const WHOLE_TURNS = 8;
 /** No run takes as long. */
 const TIMEOUT = 90;
 /** What does not run twice will not run at all. */
@@ -34,6 +39,7 @@ const said = Object.fromEntries(words.map((word) => word.split(/=(.*)/s)));
 const list = (value) => value.split(/[, ]+/).filter(Boolean);
 const options = {
   rounds: Number(said.rounds || WHOLE),
+  turns: Number(said.turns || WHOLE_TURNS),
   programs: list(said.programs || PROGRAMS.join()),
   versions: list(said.nodes || '24.21.0'),
   amount: Number(said.amount || 1),
@@ -131,17 +137,23 @@ async function whatIsMissing(context) {
 (async () => {
   const load = startLoad();
   const text = [];
-  let rounds = Infinity;
+  let rounds = options.rounds;
   const begun = `${date()}, ${machineLoad()}`;
   for (const version of options.versions) {
     const context = { binary, node: path.join(nodes, version, 'bin/node'), modules, amount: options.amount, load };
     const missing = await whatIsMissing(context);
     const results = await measureAll(context, missing);
     const looked = await lookAtAll(context, missing);
+    const failures = new Map(missing);
+    const switched = options.programs.includes(SWITCHED) && options.turns > 0
+      ? await measureSwitched({ ...context, program: SWITCHED }, variants, options.turns, failures)
+      : undefined;
     for (const [program, result] of results) {
+      if (options.rounds === 0) break;
       rounds = Math.min(rounds, result.rounds.length);
       text.push(`### ${program}, Node.js ${version}\n\n${timings(result.rounds, variants, result.failures)}\n`);
     }
+    if (switched) text.push(`### ${SWITCHED}, switched on and off, Node.js ${version}\n\n${switches(switched, variants, failures)}\n`);
     text.push(`### Taking a sample, Node.js ${version}\n\n${looks(looked)}\n`);
   }
   const command = `make bench${words.filter((word) => !/^docs=|=$/.test(word)).map((word) => ` ${word.replace(/^\w+/, (name) => name.toUpperCase())}`).join('')}`;
@@ -149,7 +161,7 @@ async function whatIsMissing(context) {
   const whole = `${head}\n${text.join('\n')}`.trimEnd();
   console.log(whole);
   // What was tried quickly is not for the books.
-  if (said.docs && rounds >= WHOLE && variants === all && options.programs.length === PROGRAMS.length && options.amount === 1) {
+  if (said.docs && rounds >= WHOLE && options.turns >= WHOLE_TURNS && variants === all && options.programs.length === PROGRAMS.length && options.amount === 1) {
     replace(said.docs, 'bench', whole);
   }
   process.exit(0);

@@ -2,6 +2,7 @@
 // What is said of the runs of one program.
 
 const { interval, median, percentile } = require('./statistics');
+const { isSwitched } = require('./switched');
 const { change, of, table } = require('./table');
 
 /** How much more than alone, in the rounds that have both: middle and interval. */
@@ -59,6 +60,20 @@ function timings(runs, variants, failures) {
   return table(rows);
 }
 
+/** The table of what was switched on and off: how much longer the work took with it. */
+function switches(switched, variants, failures) {
+  const row = ({ name }) => {
+    const ratios = switched.get(name);
+    if (!ratios) return [name, failures.get(name)];
+    const slower = (values) => {
+      const [low, high] = interval(values);
+      return `${change(median(values))} % (${change(low)} … ${change(high)})`;
+    };
+    return [name, slower(ratios.cpu), slower(ratios.wall), String(ratios.cpu.length)];
+  };
+  return table([['', 'CPU time', 'wall time', 'times'], ...variants.filter(isSwitched).map(row)]);
+}
+
 /** The table of the looks: how a sample is taken. */
 function looks(looked) {
   const head = ['', 'program', 'first sample', 'frames/sample', 'kernel µs/sample', 'ns/frame', 'median stop', 'p99 stop'];
@@ -74,4 +89,4 @@ function looks(looked) {
   ]))]);
 }
 
-module.exports = { looks, timings };
+module.exports = { looks, switches, timings };

@@ -26,6 +26,7 @@ function inspector(modules, file) {
       const stopped = process.hrtime.bigint();
       const { profile } = await ask('Profiler.stop');
       fs.writeFileSync(file, JSON.stringify(profile));
+      session.disconnect();
       return {
         writing: seconds(stopped),
         samples: profile.samples.length,

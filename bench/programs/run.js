@@ -6,7 +6,8 @@
 //   profile  starts the profiler inside of this process, if one was asked for
 //   go       answers, and does its work (a server: waits for requests)
 //   done     answers when that is done: seconds of CPU time (all threads) and wall time
-//   end      stops the profiler, says what it has got, and ends the process
+//   stop     stops the profiler, and says what it has got
+//   end      the same, and ends the process
 //
 // MODULES is the node_modules folder that has what programs and profilers need; AMOUNT
 // is the share of the usual work that is to be done.
@@ -40,6 +41,7 @@ const words = {
     // A server has worked until now.
     return program.serves ? used(start) : usage;
   },
+  stop: () => profiler?.stop(),
   end: () => profiler?.stop(),
 };
 
