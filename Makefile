@@ -39,14 +39,14 @@ install: $(if $(wildcard $(BINARY)),,build) ## copies the binary, its manual and
 	$(BINARY) completions fish > $(SHARE)/fish/vendor_completions.d/nodetap.fish
 	$(BINARY) man $(SHARE)/man/man1
 
-test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs them all
+test: tools ## fetches what the tests need (kept in ~/.cache/nodetap) and runs them all; TESTS='-p nodetap --test dump': some
 	@scripts/install-packages.sh tests
 	@scripts/fetch-nodes.sh
 	@scripts/fetch-debian-node.sh
 	@scripts/fetch-test-programs.sh
 	@scripts/fetch-test-programs.sh crates/nodetap/tests/fixtures/npm-formats format-readers
 	@scripts/fetch-test-programs.sh crates/nodetap/tests/fixtures/npm-transpilers transpilers
-	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
+	cargo test $(CARGO_FLAGS) $(or $(TESTS),--workspace) --no-fail-fast
 
 test-all: export NODETAP_TEST_NODES := all
 test-all: test ## the same on the first release of each line of Node.js too; takes long
